@@ -1,0 +1,26 @@
+/* All memory of the library passes through here, to the allocator that p2p_init_with was given. */
+#include "internal.h"
+
+#include <string.h>
+
+void *p2pi_alloc(size_t size) {
+    const p2p_allocator *allocator = p2pi_allocator();
+    return allocator->alloc(size, allocator->user);
+}
+
+void *p2pi_alloc_zeroed(size_t size) {
+    void *block = p2pi_alloc(size);
+    if (block != NULL) memset(block, 0, size);
+    return block;
+}
+
+void *p2pi_realloc(void *block, size_t size) {
+    const p2p_allocator *allocator = p2pi_allocator();
+    return allocator->realloc(block, size, allocator->user);
+}
+
+void p2pi_free(void *block) {
+    if (block == NULL) return;
+    const p2p_allocator *allocator = p2pi_allocator();
+    allocator->free(block, allocator->user);
+}

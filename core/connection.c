@@ -1,0 +1,214 @@
+/*
+ * Message mode, the input side: bytes received become messages. Whole frames are delivered from where they
+ * lie, in the receive buffer; what is left over is kept in the inbox. Ends are told after the last message, once.
+ */
+#include "internal.h"
+
+void p2pi_connection_set_limit(p2p_socket_t *sock) {
+    sock->message_limit = sock->max_message_size != 0 ? sock->max_message_size
+                          : sock->loop != NULL        ? sock->loop->options.max_message_size
+                                                      : P2P_DEFAULT_MAX_MESSAGE_SIZE;
+}
+
+/* Nothing more will come, or nothing that can be understood. */
+void p2pi_connection_end(p2p_socket_t *sock, int error) {
+    if (sock->end != 0) return;
+    if (error == P2P_ERR_CLOSED && sock->output_error != 0) error = sock->output_error;
+    sock->end = (int8_t)error;
+    if (error == P2P_ERR_CLOSED) return;
+    sock->output_error = (int8_t)error; /* the connection is dead both ways; told as the end of input */
+    if (error == P2P_ERR_TOO_LONG) return; /* the answers to what came before still go out */
+    sock->full = false;
+    p2pi_output_abandon(sock);
+}
+
+/* The next frame: in the inbox, completed from the bytes at hand, or whole among those. */
+static p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
+    p2p_event_loop_t *loop = sock->loop;
+    bool at_hand = loop->input.socket == sock;
+    size_t missing = 0;
+    while (p2pi_inbox_length(sock) > 0) {
+        const uint8_t *data = sock->in.inbox->data + sock->in.inbox->head;
+        p2pi_frame_status status = p2pi_frame_inspect(data, p2pi_inbox_length(sock), sock->message_limit, length, &missing);
+        *payload = data + P2P_FRAME_HEADER_SIZE;
+        if (status != P2PI_FRAME_PARTIAL || !at_hand || loop->input.length == 0) return status;
+        if (missing > loop->input.length) missing = loop->input.length;
+        int result = p2pi_inbox_append(sock, loop->input.data, missing);
+        if (result < 0) {
+            p2pi_connection_end(sock, result);
+            return P2PI_FRAME_PARTIAL;
+        }
+        loop->input.data += missing;
+        loop->input.length -= missing;
+    }
+    if (!at_hand || loop->input.length == 0) return P2PI_FRAME_PARTIAL;
+    *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
+    return p2pi_frame_inspect(loop->input.data, loop->input.length, sock->message_limit, length, &missing);
+}
+
+static void consume_frame(p2p_socket_t *sock, uint32_t length) {
+    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
+    if (p2pi_inbox_length(sock) > 0) {
+        p2pi_inbox_consume(sock, size);
+    } else {
+        sock->loop->input.data += size;
+        sock->loop->input.length -= size;
+    }
+    sock->loop->stats.messages_in++;
+}
+
+/* A header that claims too much can't be skipped: where the next one begins is not to be trusted. */
+static void end_too_long(p2p_socket_t *sock) {
+    p2pi_connection_end(sock, P2P_ERR_TOO_LONG);
+    p2pi_inbox_release(sock);
+    if (sock->loop->input.socket == sock) sock->loop->input.length = 0;
+}
+
+static bool frame_waits(p2p_socket_t *sock) {
+    const uint8_t *payload;
+    uint32_t length;
+    p2pi_frame_status status = next_frame(sock, &payload, &length);
+    if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
+    return status == P2PI_FRAME_WHOLE;
+}
+
+static bool held_back(const p2p_socket_t *sock) {
+    return sock->full && sock->loop->options.auto_backpressure;
+}
+
+p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
+    const uint8_t *payload;
+    uint32_t length;
+    p2pi_frame_status status = held_back(sock) ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
+    if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
+    if (status != P2PI_FRAME_WHOLE) {
+        p2pi_fail(sock->end_told ? sock->end : P2P_ERR_WOULD_BLOCK);
+        return NULL;
+    }
+    p2p_message_t *message = p2p_message_create(payload, length);
+    if (message == NULL) return NULL;
+    consume_frame(sock, length);
+    if (sock->loop->input.socket != sock) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* receiving may go on */
+    return message;
+}
+
+static void call_on_read(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callback on_read) {
+    int64_t entered_ns = p2pi_callback_enter(loop);
+    on_read(sock, sock->user_data);
+    p2pi_callback_leave(loop, entered_ns);
+}
+
+static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
+    uint32_t budget = loop->options.message_budget;
+    const uint8_t *payload;
+    uint32_t length;
+    while (budget-- > 0 && loop->input.socket == sock && !held_back(sock)) {
+        if (loop->input.length == 0 && sock->in.inbox == NULL) return;
+        p2pi_frame_status status = next_frame(sock, &payload, &length);
+        if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
+        if (status != P2PI_FRAME_WHOLE) return;
+        p2pi_inbox *lent = p2pi_inbox_length(sock) > 0 ? sock->in.inbox : NULL;
+        if (lent != NULL) lent->lent = true;
+        consume_frame(sock, length);
+        int64_t entered_ns = p2pi_callback_enter(loop);
+        on_message(sock, payload, length, sock->user_data);
+        p2pi_callback_leave(loop, entered_ns);
+        if (lent != NULL) p2pi_inbox_unlend(sock, lent);
+    }
+}
+
+static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks) {
+    if (sock->end == P2P_ERR_CLOSED && p2pi_inbox_length(sock) > 0) sock->end = P2P_ERR_TRUNCATED;
+    p2pi_inbox_release(sock);
+    sock->end_told = true;
+    if (sock->end != P2P_ERR_CLOSED && callbacks->on_error != NULL)
+        p2pi_tell_error(loop, sock, sock->end);
+    else if (callbacks->on_read != NULL)
+        call_on_read(loop, sock, callbacks->on_read);
+}
+
+void p2pi_connection_save_input(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    int result = p2pi_inbox_append(sock, loop->input.data, loop->input.length);
+    loop->input.length = 0;
+    if (result < 0) p2pi_connection_end(sock, result);
+}
+
+/* Keep what was not taken, and see what is still to be told: now, or in the next turn. */
+static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks,
+                   bool read_called) {
+    bool waits = false;
+    if (loop->input.length > 0 || sock->in.inbox != NULL) {
+        p2pi_connection_save_input(sock);
+        waits = frame_waits(sock);
+    }
+    bool ended = sock->end != 0 && !sock->end_told;
+    if (ended && !waits && !read_called)
+        tell_end(loop, sock, callbacks);
+    else if ((waits || ended) && !held_back(sock))
+        p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+}
+
+/* One round for one socket: its messages, then its end, if that has been reached. */
+void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
+    p2p_socket_callbacks_t room;
+    const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
+    bool read_called = false;
+    loop->input.socket = sock;
+    loop->input.data = data;
+    loop->input.length = length;
+    p2pi_socket_pin(sock);
+    if (callbacks->on_message != NULL) {
+        call_on_message(loop, sock, callbacks->on_message);
+    } else if (callbacks->on_read != NULL && !held_back(sock) && frame_waits(sock)) {
+        read_called = true;
+        call_on_read(loop, sock, callbacks->on_read);
+    }
+    if (loop->input.socket == sock) settle(loop, sock, callbacks, read_called);
+    if (loop->input.socket == sock) {
+        loop->input.socket = NULL;
+        p2pi_connection_pump(sock);
+    }
+    p2pi_socket_unpin(sock);
+}
+
+/* Receive while there is room for it: not behind untaken messages, not while the own output is stuck. */
+void p2pi_connection_pump(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    bool wanted = sock->state == P2PI_STATE_CONNECTED && sock->end == 0;
+    if (wanted && !sock->remainder) wanted = !held_back(sock) && (sock->in.inbox == NULL || !frame_waits(sock));
+    if (wanted == sock->receiving) return;
+    int result = wanted ? loop->ops.recv_start(loop->backend, &sock->entry->io)
+                        : loop->ops.recv_stop(loop->backend, &sock->entry->io);
+    if (result < 0) {
+        p2pi_connection_end(sock, p2pi_fail_os(loop->sys, result));
+        p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+        return;
+    }
+    sock->receiving = wanted;
+}
+
+int p2pi_connection_start(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (sock->end == 0) {
+        int result = loop->ops.recv_start(loop->backend, &sock->entry->io);
+        if (result < 0) return p2pi_fail_os(loop->sys, result);
+        sock->receiving = true;
+    }
+    if (p2pi_inbox_length(sock) > 0 || sock->end != 0) {
+        sock->end_told = false;
+        p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+    }
+    p2pi_output_schedule(sock);
+    return P2P_OK;
+}
+
+/* A RECV event: `result` bytes at data, 0 = the end, or an error. */
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result) {
+    if (result > 0) loop->stats.bytes_in += (uint64_t)result;
+    if (result <= 0) p2pi_connection_end(sock, result == 0 ? P2P_ERR_CLOSED : p2pi_fail_os(loop->sys, result));
+    if (sock->remainder)
+        p2pi_remainder_advance(sock);
+    else
+        p2pi_connection_deliver(loop, sock, data, result > 0 ? (size_t)result : 0);
+}

@@ -1,0 +1,127 @@
+/*
+ * The state of the process, all of it: the count of p2p_init, the allocator, system table and log hook given
+ * to p2p_init_with, and the backends that were registered. Nothing else in the library is global.
+ */
+#include "internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *default_alloc(size_t size, void *user) {
+    (void)user;
+    return malloc(size);
+}
+
+static void *default_realloc(void *block, size_t size, void *user) {
+    (void)user;
+    return realloc(block, size);
+}
+
+static void default_free(void *block, void *user) {
+    (void)user;
+    free(block);
+}
+
+static const p2p_allocator default_allocator = { default_alloc, default_realloc, default_free, NULL };
+
+static struct {
+    int starts;
+    p2p_allocator allocator;
+    p2p_sys_ops sys;
+    bool own_allocator, own_sys;
+    p2p_log_callback log;
+    void *log_user_data;
+    const p2p_backend_ops *backends[P2P_BACKEND_CANDIDATES_MAX];
+    size_t backend_count;
+} process;
+
+const p2p_allocator *p2pi_allocator(void) {
+    return process.own_allocator ? &process.allocator : &default_allocator;
+}
+
+const p2p_sys_ops *p2pi_sys(void) {
+    return process.own_sys ? &process.sys : p2p_sys_default();
+}
+
+void p2pi_log(p2p_log_level_t level, const char *format, ...) {
+    if (process.log == NULL) return;
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    process.log(level, text, process.log_user_data);
+}
+
+static bool options_valid(const p2p_init_options_t *options) {
+    if (options->size < sizeof(p2p_init_options_t)) return false;
+    const p2p_allocator *allocator = options->allocator;
+    if (allocator != NULL && (allocator->alloc == NULL || allocator->realloc == NULL || allocator->free == NULL))
+        return false;
+    return options->system == NULL || options->system->size == sizeof(p2p_sys_ops);
+}
+
+static void forget(void) {
+    memset(&process, 0, sizeof process);
+}
+
+int p2p_init_with(const p2p_init_options_t *options) {
+    if (options == NULL) return p2p_init();
+    if (!options_valid(options)) return p2pi_fail(P2P_ERR_INVALID);
+    if (process.starts > 0) return p2pi_fail(P2P_ERR_ALREADY);
+    if (options->allocator != NULL) {
+        process.allocator = *options->allocator;
+        process.own_allocator = true;
+    }
+    if (options->system != NULL) {
+        process.sys = *options->system;
+        process.own_sys = true;
+    }
+    process.log = options->log;
+    process.log_user_data = options->log_user_data;
+    int result = p2p_init();
+    if (result < 0) forget();
+    return result;
+}
+
+int p2p_init(void) {
+    if (process.starts == 0) {
+        int result = p2pi_sys()->start();
+        if (result < 0) return p2pi_fail_os(p2pi_sys(), result);
+    }
+    process.starts++;
+    return P2P_OK;
+}
+
+void p2p_cleanup(void) {
+    if (process.starts == 0 || --process.starts > 0) return;
+    p2pi_sys()->stop();
+    forget();
+}
+
+#define P2PI_TEXT_OF(x) #x
+#define P2PI_VERSION_TEXT(major, minor, patch) P2PI_TEXT_OF(major) "." P2PI_TEXT_OF(minor) "." P2PI_TEXT_OF(patch)
+
+const char *p2p_version(void) {
+    return P2PI_VERSION_TEXT(P2P_VERSION_MAJOR, P2P_VERSION_MINOR, P2P_VERSION_PATCH);
+}
+
+size_t p2pi_registered_count(void) {
+    return process.backend_count;
+}
+
+const p2p_backend_ops *p2pi_registered_at(size_t index) {
+    return process.backends[index];
+}
+
+int p2p_backend_register(const p2p_backend_ops *ops) {
+    p2p_backend_ops complete;
+    int result = p2pi_resolve_table(ops, &complete);
+    if (result < 0) return p2pi_fail(result);
+    if (p2p_backend_find(complete.name) != NULL) return p2pi_fail(P2P_ERR_ALREADY);
+    if (process.backend_count == P2P_BACKEND_CANDIDATES_MAX) return p2pi_fail(P2P_ERR_LIMIT);
+    process.backends[process.backend_count++] = ops;
+    return P2P_OK;
+}

@@ -1,0 +1,459 @@
+/*
+ * The structs that core files share: the map of what owns what.
+ *
+ *   loop ── registry ── entry ── owner: a socket (connection, listener, datagram) or a watch
+ *        ── timers, tasks, backend, receive buffers
+ *   socket ── inbox (a partial message), outbox (chunks), request (what a send or connect has in flight)
+ *
+ * A socket that is registered is freed in step 8 of a turn only, so a pointer to it stays good for the rest
+ * of a batch; whether it is still the one meant is asked of the token (events) or of loop->input (callbacks).
+ */
+#ifndef P2PI_INTERNAL_H
+#define P2PI_INTERNAL_H
+
+#include "list.h"
+
+#include <p2pnet/backend.h>
+#include <p2pnet/p2pnet.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef P2P_ENABLE_ASSERT
+#  include <assert.h>
+#  define P2P_ASSERT(condition) assert(condition)
+#else
+#  define P2P_ASSERT(condition) ((void)0)
+#endif
+
+/* ---- process: init.c, alloc.c, error.c ---------------------------------------------------- */
+
+const p2p_sys_ops *p2pi_sys(void);
+const p2p_allocator *p2pi_allocator(void);
+void p2pi_log(p2p_log_level_t level, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+/* The backends that programs registered. */
+size_t p2pi_registered_count(void);
+const p2p_backend_ops *p2pi_registered_at(size_t index);
+
+void *p2pi_alloc(size_t size);
+void *p2pi_alloc_zeroed(size_t size);
+void *p2pi_realloc(void *block, size_t size);
+void p2pi_free(void *block);
+
+/* Remember a failure for p2p_last_error; gives `error` back. */
+int p2pi_fail(int error);
+/* The same for a negative operating system error. */
+int p2pi_fail_os(const p2p_sys_ops *sys, int64_t os_result);
+void p2pi_clear_error(void);
+
+/* ---- registry.c: slots, tokens, wanted and held interest ------------------------------------ */
+
+typedef enum p2pi_kind {
+    P2PI_FREE, /* the slot is in the free list */
+    P2PI_GONE, /* its owner is gone; waits for DETACHED, or to leave the dirty list */
+    P2PI_FRESH, /* registered, without a handle so far */
+    P2PI_CONNECTION,
+    P2PI_LISTENER,
+    P2PI_DATAGRAM,
+    P2PI_WATCH
+} p2pi_kind;
+
+#define P2PI_ENTRY_DIRTY 0x01u     /* in loop->dirty */
+#define P2PI_ENTRY_ATTACHED 0x02u  /* the backend knows it */
+#define P2PI_ENTRY_DETACHING 0x04u /* DETACHED is still to come */
+#define P2PI_ENTRY_CLOSE 0x08u     /* close the handle then */
+#define P2PI_ENTRY_RECV 0x10u      /* emulation: recv_start is in force */
+#define P2PI_ENTRY_ACCEPT 0x20u    /* emulation: accept_start is in force */
+
+typedef struct p2pi_entry {
+    p2p_io io;
+    p2p_event_loop_t *loop;
+    void *owner;
+    p2p_op *pending;         /* emulation: the request that waits for writability */
+    struct p2pi_entry *next; /* in loop->dirty, or in the free list */
+    uint8_t kind;            /* p2pi_kind */
+    uint8_t flags;           /* P2PI_ENTRY_* */
+    uint8_t wanted, held;    /* P2P_IN | P2P_OUT: what is to be, what the backend last accepted */
+} p2pi_entry;
+
+#define P2PI_ENTRIES_PER_CHUNK 64u
+
+typedef struct p2pi_registry {
+    uint8_t **chunks; /* entries never move: p2p_io's address is promised to the backend */
+    size_t chunk_count, chunk_capacity;
+    size_t stride; /* bytes from one entry to the next: the entry and the backend's state */
+    p2pi_entry *free_list;
+} p2pi_registry;
+
+void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size);
+void p2pi_registry_fini(p2pi_registry *registry);
+p2pi_entry *p2pi_registry_add(p2p_event_loop_t *loop, p2pi_kind kind, void *owner);
+void p2pi_registry_remove(p2pi_entry *entry);
+/* The entry of a token, NULL when it is gone. */
+p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token);
+/* For walking: entries 0 to p2pi_registry_size - 1; kind tells which are in use. */
+size_t p2pi_registry_size(const p2pi_registry *registry);
+p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t slot);
+
+/* Let the backend see the entry's handle for the first time. */
+int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags);
+/* Make the backend forget the handle and free the entry; then close the handle if asked to. */
+void p2pi_entry_detach(p2pi_entry *entry, bool close_handle);
+/* The backend's last word on a detached entry. */
+void p2pi_entry_detached(p2pi_entry *entry);
+/* Detach, and give the owner a new entry without a handle; NULL when there is no memory. */
+p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
+/* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */
+void p2pi_entry_want(p2pi_entry *entry, uint32_t mask);
+int p2pi_entry_apply(p2pi_entry *entry);
+
+/* ---- frame.c: the wire format, pure ---------------------------------------------------------- */
+
+typedef enum p2pi_frame_status { P2PI_FRAME_PARTIAL, P2PI_FRAME_WHOLE, P2PI_FRAME_TOO_LONG } p2pi_frame_status;
+
+/*
+ * Look at the first `have` bytes of a frame. *length: the payload's, once the header is there.
+ * *missing: for PARTIAL, how many bytes are needed to learn more (the rest of the header, or of the frame).
+ */
+p2pi_frame_status p2pi_frame_inspect(const uint8_t *data, size_t have, uint32_t length_max, uint32_t *length,
+                                     size_t *missing);
+void p2pi_frame_header(uint8_t out[P2P_FRAME_HEADER_SIZE], uint32_t length);
+
+/* ---- message.c ------------------------------------------------------------------------------- */
+
+/* What is behind a p2p_message_t. The header stands right before the payload, so a frame is one piece. */
+typedef struct p2pi_message {
+    p2p_message_t public_part;
+    atomic_uint references;
+    uint8_t header[P2P_FRAME_HEADER_SIZE];
+    uint8_t payload[];
+} p2pi_message;
+
+p2pi_message *p2pi_message_retain(const p2p_message_t *message);
+
+/* From this size on a message sent by p2p_message_send is referred to, not copied. */
+#define P2PI_SHARE_SIZE 1024u
+
+/* ---- outbox.c: bytes to be sent, as a list of chunks ------------------------------------------ */
+
+typedef struct p2pi_chunk {
+    struct p2pi_chunk *next;
+    p2pi_message *message; /* where data lies, or NULL: in bytes[] */
+    const uint8_t *data;
+    uint32_t head, tail; /* sent so far, filled so far */
+    uint32_t capacity;   /* of bytes[] */
+    uint8_t bytes[];
+} p2pi_chunk;
+
+typedef struct p2pi_outbox {
+    p2pi_chunk *first, *last;
+    size_t queued; /* bytes not sent yet, plus sizeof(p2pi_chunk) for each chunk */
+} p2pi_outbox;
+
+/* Spare chunks of one loop. Sockets outside a loop have none and use the allocator. */
+typedef struct p2pi_chunk_pool {
+    p2pi_chunk *spare;
+    uint32_t count;
+} p2pi_chunk_pool;
+
+#define P2PI_CHUNK_SIZE 2048u   /* bytes of an ordinary chunk, its head included */
+#define P2PI_CHUNK_SPARES 256u  /* a pool keeps at most this many */
+#define P2PI_IOV_MAX 64u        /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */
+
+/* Add one frame: copied from data, or message referred to when it is not NULL. All or nothing. */
+int p2pi_outbox_add(p2pi_outbox *box, p2pi_chunk_pool *pool, const void *data, uint32_t length, p2pi_message *message);
+/* Fill iov with what is to be sent next; gives the number of pieces. */
+uint32_t p2pi_outbox_gather(const p2pi_outbox *box, p2p_iov *iov, uint32_t iov_max);
+/* Forget `bytes` that were sent. */
+void p2pi_outbox_consume(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t bytes);
+void p2pi_outbox_clear(p2pi_outbox *box, p2pi_chunk_pool *pool);
+void p2pi_chunk_pool_fini(p2pi_chunk_pool *pool);
+
+/* ---- sockets: socket.c, connection.c, listener.c, datagram.c ----------------------------------- */
+
+typedef enum p2pi_state {
+    P2PI_STATE_FRESH,
+    P2PI_STATE_BOUND,
+    P2PI_STATE_LISTENING,
+    P2PI_STATE_CONNECTING,
+    P2PI_STATE_CONNECTED
+} p2pi_state;
+
+/* What the next turn owes a socket. */
+#define P2PI_TELL_CONNECT 0x1u
+#define P2PI_TELL_INPUT 0x2u
+#define P2PI_TELL_WRITE 0x4u
+#define P2PI_TELL_ERROR 0x8u
+
+/* Bytes received that are no whole message yet, or that nobody has taken. */
+typedef struct p2pi_inbox {
+    uint32_t head, tail, capacity;
+    bool lent; /* a callback looks into it: it must not move */
+    uint8_t data[];
+} p2pi_inbox;
+
+/* A send or connect under way. */
+typedef struct p2pi_request {
+    p2p_op op;
+    struct p2pi_request *next; /* in loop->done, or among the spare ones */
+    p2p_socket_t *socket;      /* NULL: nobody wants the result any more */
+    int64_t result;            /* emulation: handed over by loop->done */
+    p2pi_outbox orphan;        /* what op.iov points to, once the socket is gone */
+    bool is_connect;
+    bool cancelled;
+    union {
+        p2p_address_t address;
+        p2p_iov iov[P2PI_IOV_MAX];
+    } u;
+} p2pi_request;
+
+/* What only a listener in a loop has. */
+typedef struct p2pi_listener {
+    p2p_timer_t *resume; /* runs while accepting pauses */
+    struct p2pi_waiting {
+        p2p_handle_t handle;
+        bool nonblocking;
+    } *waiting; /* accepted, not taken yet; oldest first */
+    uint32_t waiting_count, waiting_capacity;
+    bool accepting; /* accept_start is in force */
+    bool paused;
+} p2pi_listener;
+
+struct p2p_socket {
+    p2p_event_loop_t *loop; /* NULL: not registered */
+    p2pi_entry *entry;
+    union {
+        const p2p_socket_callbacks_t *set;
+        p2p_read_callback on_read; /* short form: added by p2p_event_loop_add_socket */
+    } callbacks;
+    void *user_data;
+    p2pi_link again; /* in loop->again: the next turn owes it something; or in loop->closing */
+    p2pi_link flush; /* in loop->flush: output to be tried */
+    union {
+        p2pi_inbox *inbox;       /* connection */
+        p2pi_listener *listener; /* listener in a loop */
+        p2p_timer_t *deadline;   /* remainder: when it gives up */
+    } in;
+    p2pi_outbox out;
+    p2pi_request *request; /* the send or connect in flight */
+    p2p_handle_t handle;
+    uint32_t max_message_size; /* the user's wish, 0: none */
+    uint32_t message_limit;    /* what holds: that, or the loop's, or the default */
+    int8_t end;                /* how input ended: P2P_ERR_*, 0 = it goes on */
+    int8_t output_error;       /* why output is impossible */
+    int8_t connect_error;      /* the answer still to be told */
+    uint8_t type;              /* p2p_socket_type_t */
+    uint8_t state;             /* p2pi_state */
+    uint8_t tell;              /* P2PI_TELL_* */
+    uint8_t pins;              /* callbacks that have it on the stack: not to be freed */
+    bool short_callbacks : 1;
+    bool accepted : 1;        /* loop_free closes it */
+    bool bound : 1;
+    bool want_nonblocking : 1; /* what the user asked for */
+    bool is_nonblocking : 1;   /* what the handle is */
+    bool receiving : 1;       /* recv_start is in force */
+    bool end_told : 1;
+    bool full : 1;            /* reached high_water, not below low_water since */
+    bool closing : 1;         /* closed by the user */
+    bool remainder : 1;       /* and still writing */
+    bool resetting : 1;       /* abort: RST */
+    bool doomed : 1;          /* closed while pinned */
+    bool shut : 1;            /* remainder: the peer has been told */
+};
+
+/* socket.c */
+p2p_socket_t *p2pi_socket_new(p2p_socket_type_t type, p2p_handle_t handle, p2pi_state state);
+int p2pi_socket_open(p2p_socket_t *sock, const p2p_address_t *family_of);
+int p2pi_socket_sync_mode(p2p_socket_t *sock);
+void p2pi_socket_destroy(p2p_socket_t *sock);
+static inline void p2pi_socket_pin(p2p_socket_t *sock) {
+    sock->pins++;
+}
+static inline void p2pi_socket_unpin(p2p_socket_t *sock) {
+    sock->pins--;
+    if (sock->doomed) p2pi_socket_destroy(sock);
+}
+
+/* registration.c: between a socket and its loop */
+static inline const p2p_socket_callbacks_t *p2pi_callbacks(const p2p_socket_t *sock, p2p_socket_callbacks_t *room) {
+    if (!sock->short_callbacks) return sock->callbacks.set;
+    *room = (p2p_socket_callbacks_t){ .size = sizeof *room, .on_read = sock->callbacks.on_read };
+    return room;
+}
+int p2pi_socket_register(p2p_socket_t *sock);
+void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle);
+void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset);
+/* Whether the registration that had this token still stands. */
+bool p2pi_socket_current(const p2p_socket_t *sock, uint64_t token);
+
+/* tell.c: what the next turn owes a socket, and its last callback */
+void p2pi_socket_tell(p2p_socket_t *sock, uint32_t what);
+void p2pi_tell_run(p2p_event_loop_t *loop, p2pi_link *owed);
+void p2pi_closing_run(p2p_event_loop_t *loop);
+void p2pi_tell_error(p2p_event_loop_t *loop, p2p_socket_t *sock, int error);
+
+/* connection.c: message mode */
+void p2pi_connection_set_limit(p2p_socket_t *sock);
+int p2pi_connection_start(p2p_socket_t *sock);
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result);
+void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
+void p2pi_connection_pump(p2p_socket_t *sock);
+void p2pi_connection_end(p2p_socket_t *sock, int error);
+void p2pi_connection_save_input(p2p_socket_t *sock);
+p2p_message_t *p2pi_connection_take(p2p_socket_t *sock);
+/* inbox.c */
+int p2pi_inbox_append(p2p_socket_t *sock, const uint8_t *data, size_t length);
+uint8_t *p2pi_inbox_room(p2p_socket_t *sock, size_t wanted, size_t *available);
+static inline size_t p2pi_inbox_length(const p2p_socket_t *sock) {
+    return sock->in.inbox == NULL ? 0 : sock->in.inbox->tail - sock->in.inbox->head;
+}
+void p2pi_inbox_consume(p2p_socket_t *sock, size_t length);
+void p2pi_inbox_release(p2p_socket_t *sock);
+void p2pi_inbox_unlend(p2p_socket_t *sock, p2pi_inbox *lent);
+
+/* output.c: a registered connection's sending */
+int p2pi_output_send(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message);
+void p2pi_output_flush(p2p_event_loop_t *loop);
+void p2pi_output_schedule(p2p_socket_t *sock);
+int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address);
+/* Drop all output; or only let go of what is in flight, and keep the rest with the socket. */
+void p2pi_output_abandon(p2p_socket_t *sock);
+void p2pi_output_detach(p2p_socket_t *sock);
+void p2pi_output_fail(p2p_socket_t *sock, int error);
+void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result);
+void p2pi_request_drain(p2p_event_loop_t *loop);
+
+/* remainder.c: a closed connection that still writes */
+bool p2pi_remainder_wanted(const p2p_socket_t *sock);
+int p2pi_remainder_begin(p2p_socket_t *sock);
+void p2pi_remainder_advance(p2p_socket_t *sock);
+void p2pi_remainder_finish(p2p_socket_t *sock);
+
+/* listener.c, datagram.c, watch.c */
+int p2pi_listener_start(p2p_socket_t *sock);
+void p2pi_listener_stop(p2p_socket_t *sock);
+void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event);
+void p2pi_listener_tell(p2p_event_loop_t *loop, p2p_socket_t *sock);
+p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock);
+int p2pi_datagram_start(p2p_socket_t *sock);
+void p2pi_datagram_ready(p2p_event_loop_t *loop, p2p_socket_t *sock);
+void p2pi_watch_ready(p2p_event_loop_t *loop, p2p_watch_t *watch, uint32_t ready);
+void p2pi_watch_fail(p2p_watch_t *watch);
+void p2pi_watch_tell_failed(p2p_event_loop_t *loop);
+void p2pi_watch_destroy(p2p_watch_t *watch);
+void p2pi_watch_bury(p2p_event_loop_t *loop);
+
+/* ---- timer.c, post.c ----------------------------------------------------------------------------- */
+
+typedef struct p2pi_timers {
+    p2p_timer_t **heap; /* by deadline, then by order of starting */
+    uint32_t active, capacity, created;
+    uint64_t sequence;
+    p2pi_link all;
+} p2pi_timers;
+
+void p2pi_timers_init(p2pi_timers *timers);
+void p2pi_timers_run(p2p_event_loop_t *loop);
+void p2pi_timers_stop_public(p2pi_timers *timers);
+void p2pi_timers_fini(p2pi_timers *timers);
+/* The next deadline, INT64_MAX when none. */
+int64_t p2pi_timers_next(const p2pi_timers *timers);
+/* A timer of the library's own: its callbacks are not counted as the user's. */
+p2p_timer_t *p2pi_timer_create_private(p2p_event_loop_t *loop, p2p_timer_callback callback, void *user_data);
+
+typedef struct p2pi_task p2pi_task;
+
+void p2pi_tasks_run(p2p_event_loop_t *loop);
+void p2pi_tasks_fini(p2p_event_loop_t *loop);
+
+/* ---- the loop --------------------------------------------------------------------------------------- */
+
+struct p2p_event_loop {
+    /* Loop thread only. */
+    const p2p_sys_ops *sys;
+    p2p_backend_ops ops; /* complete: resolve.c has filled every slot */
+    p2p_backend *backend;
+    p2p_event_loop_options_t options;
+    p2pi_registry registry;
+    p2pi_entry *dirty; /* entries whose interest is to be told */
+    p2p_backend_event *events;
+    p2p_buffer_pool buffers;
+    p2pi_chunk_pool chunks;
+    p2pi_request *requests; /* spare ones */
+    p2pi_request *done_first, **done_last;
+    p2pi_link again, flush, closing;
+    p2pi_link dead_watches, failed_watches;
+    p2pi_timers timers;
+    int64_t now_ns;
+    struct {
+        p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */
+        const uint8_t *data;  /* received, not looked at yet */
+        size_t length;
+    } input;
+    uint32_t socket_count, watch_count, remainder_count;
+    int64_t process_id;
+    const void *thread; /* of the first run */
+    int fatal_error, fatal_os_error;
+    bool end_when_idle; /* run, not run_once */
+    bool running, in_turn, thread_bound, free_when_done, freeing;
+    p2p_event_loop_stats_t stats;
+    p2p_backend_report_t report[P2P_BACKEND_CANDIDATES_MAX];
+    size_t report_count;
+
+    /* Any thread. */
+    _Atomic(p2pi_task *) tasks; /* newest first */
+    atomic_bool stop_requested;
+    atomic_bool wake_pending; /* a wake is on its way: no need for another */
+};
+
+/* resolve.c */
+int p2pi_resolve_table(const p2p_backend_ops *given, p2p_backend_ops *complete);
+int p2pi_resolve_backend(p2p_event_loop_t *loop);
+
+/* emul.c: receive, accept, send and connect built on readiness */
+extern const p2p_backend_ops p2pi_emulation;
+
+/* What is left of one READY event. */
+typedef struct p2pi_readiness {
+    bool readable, writable;
+    uint32_t read_budget, accept_budget;
+} p2pi_readiness;
+
+/* Turn readiness into the next completion event; false when nothing is left. */
+bool p2pi_emul_next(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out);
+
+/* dispatch.c */
+void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event);
+void p2pi_callback_measured(p2p_event_loop_t *loop, int64_t entered_ns);
+
+/* Brackets around each call of a user's function. */
+static inline int64_t p2pi_callback_enter(p2p_event_loop_t *loop) {
+    loop->stats.callbacks++;
+    return loop->options.measure_callbacks ? loop->sys->now_ns() : 0;
+}
+
+static inline void p2pi_callback_leave(p2p_event_loop_t *loop, int64_t entered_ns) {
+    if (loop->options.measure_callbacks) p2pi_callback_measured(loop, entered_ns);
+}
+
+/* event_loop.c, loop_create.c */
+void p2pi_loop_wake(p2p_event_loop_t *loop);
+void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms);
+void p2pi_loop_free_now(p2p_event_loop_t *loop);
+
+/* buffer_pool.c */
+int p2pi_buffers_init(p2p_event_loop_t *loop);
+void p2pi_buffers_fini(p2p_event_loop_t *loop);
+static inline uint8_t *p2pi_buffer_at(const p2p_event_loop_t *loop, uint32_t index) {
+    P2P_ASSERT(index < loop->buffers.count);
+    return loop->buffers.slab + (size_t)index * loop->buffers.size;
+}
+
+#endif

@@ -1,0 +1,159 @@
+/* Message objects, and sending and receiving them. In a loop it is connection.c's and output.c's work; outside
+ * one the calls go straight to the system here. */
+#include "internal.h"
+
+#include <string.h>
+
+static p2pi_message *inside(const p2p_message_t *message) {
+    return P2PI_CONTAINER((uintptr_t)message, p2pi_message, public_part);
+}
+
+p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
+    if (length > UINT32_MAX - sizeof(p2pi_message)) {
+        p2pi_fail(P2P_ERR_TOO_LONG);
+        return NULL;
+    }
+    p2pi_message *message = p2pi_alloc(sizeof *message + length);
+    if (message == NULL) {
+        p2pi_fail(P2P_ERR_NO_MEMORY);
+        return NULL;
+    }
+    message->public_part.length = length;
+    message->public_part.data = message->payload;
+    atomic_init(&message->references, 1u);
+    p2pi_frame_header(message->header, length);
+    if (length > 0 && data != NULL)
+        memcpy(message->payload, data, length);
+    else
+        memset(message->payload, 0, length);
+    return &message->public_part;
+}
+
+p2pi_message *p2pi_message_retain(const p2p_message_t *message) {
+    p2pi_message *m = inside(message);
+    atomic_fetch_add_explicit(&m->references, 1u, memory_order_relaxed);
+    return m;
+}
+
+void p2p_message_free(p2p_message_t *message) {
+    if (message == NULL) return;
+    p2pi_message *m = inside(message);
+    if (atomic_fetch_sub_explicit(&m->references, 1u, memory_order_acq_rel) == 1u) p2pi_free(m);
+}
+
+/* ---- outside a loop ------------------------------------------------------------------------------ */
+
+/* Write what is queued. Blocking sockets come back when all is written. */
+static int write_out(p2p_socket_t *sock) {
+    const p2p_sys_ops *sys = p2pi_sys();
+    while (sock->out.first != NULL) {
+        p2p_iov iov[P2PI_IOV_MAX];
+        uint32_t count = p2pi_outbox_gather(&sock->out, iov, P2PI_IOV_MAX);
+        int64_t written = sys->sendv(sock->handle, iov, count, sock->want_nonblocking);
+        if (written < 0) {
+            int error = p2pi_fail_os(sys, written);
+            if (error != P2P_ERR_WOULD_BLOCK) {
+                sock->output_error = (int8_t)error;
+                p2pi_outbox_clear(&sock->out, NULL);
+            }
+            return error;
+        }
+        p2pi_outbox_consume(&sock->out, NULL, (size_t)written);
+    }
+    return P2P_OK;
+}
+
+static int usable(p2p_socket_t *sock) {
+    if (sock->type != P2P_TCP || sock->state == P2PI_STATE_LISTENING) return P2P_ERR_INVALID;
+    if (sock->state == P2PI_STATE_CONNECTING) {
+        if (sock->loop != NULL) return P2P_OK;
+        return p2p_socket_connect(sock, NULL, 0); /* asks how the attempt stands */
+    }
+    return sock->state == P2PI_STATE_CONNECTED ? P2P_OK : P2P_ERR_NOT_CONNECTED;
+}
+
+static int send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    if (sock->output_error != 0) return sock->output_error;
+    int result = p2pi_socket_sync_mode(sock);
+    if (result < 0) return result;
+    result = write_out(sock); /* the rest of an earlier message goes first */
+    if (result < 0) return result;
+    result = p2pi_outbox_add(&sock->out, NULL, data, length, message);
+    if (result < 0) return result;
+    result = write_out(sock);
+    return result == P2P_ERR_WOULD_BLOCK ? P2P_OK : result; /* taken; the rest is kept */
+}
+
+static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    if (sock->state != P2PI_STATE_CONNECTED || sock->type != P2P_TCP) {
+        int result = usable(sock);
+        if (result < 0) return p2pi_fail(result);
+    }
+    if (length > sock->message_limit) return p2pi_fail(P2P_ERR_TOO_LONG);
+    if (sock->loop != NULL) return p2pi_output_send(sock, data, length, message);
+    int result = send_now(sock, data, length, message);
+    return result < 0 && result != p2p_last_error() ? p2pi_fail(result) : result;
+}
+
+int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
+    if (socket == NULL || message == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    return send_frame(socket, message->data, message->length, inside(message));
+}
+
+int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
+    if (socket == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
+    return send_frame(socket, data, length, NULL);
+}
+
+/* Receive exactly what the frame under way still needs: bytes behind it stay in the system. */
+static int read_frame(p2p_socket_t *sock, uint32_t *length) {
+    const p2p_sys_ops *sys = p2pi_sys();
+    for (;;) {
+        const p2pi_inbox *inbox = sock->in.inbox;
+        size_t missing = 0, room = 0;
+        p2pi_frame_status status = p2pi_frame_inspect(inbox == NULL ? NULL : inbox->data + inbox->head,
+                                                      p2pi_inbox_length(sock), sock->message_limit,
+                                                      length, &missing);
+        if (status == P2PI_FRAME_WHOLE) return P2P_OK;
+        if (status == P2PI_FRAME_TOO_LONG) return P2P_ERR_TOO_LONG;
+        if (sock->end != 0) return sock->end;
+        uint8_t *place = p2pi_inbox_room(sock, missing, &room);
+        if (place == NULL) return P2P_ERR_NO_MEMORY;
+        int64_t got = sys->recv(sock->handle, place, room, sock->want_nonblocking);
+        if (got > 0) {
+            sock->in.inbox->tail += (uint32_t)got;
+            continue;
+        }
+        if (got < 0) return p2pi_fail_os(sys, got);
+        return p2pi_inbox_length(sock) > 0 ? P2P_ERR_TRUNCATED : P2P_ERR_CLOSED;
+    }
+}
+
+static bool is_end(int error) {
+    return error != P2P_ERR_WOULD_BLOCK && error != P2P_ERR_NO_MEMORY;
+}
+
+static p2p_message_t *recv_now(p2p_socket_t *sock) {
+    int result = p2pi_socket_sync_mode(sock);
+    uint32_t length = 0;
+    if (result == P2P_OK) result = read_frame(sock, &length);
+    if (result < 0) {
+        if (p2pi_inbox_length(sock) == 0) p2pi_inbox_release(sock);
+        if (is_end(result)) sock->end = (int8_t)result;
+        if (p2p_last_error() != result) p2pi_fail(result);
+        return NULL;
+    }
+    p2pi_inbox *inbox = sock->in.inbox;
+    p2p_message_t *message = p2p_message_create(inbox->data + inbox->head + P2P_FRAME_HEADER_SIZE, length);
+    if (message != NULL) p2pi_inbox_consume(sock, (size_t)length + P2P_FRAME_HEADER_SIZE);
+    return message;
+}
+
+p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
+    int result = socket == NULL ? P2P_ERR_INVALID : usable(socket);
+    if (result < 0) {
+        p2pi_fail(result);
+        return NULL;
+    }
+    return socket->loop != NULL ? p2pi_connection_take(socket) : recv_now(socket);
+}

@@ -1,0 +1,215 @@
+/*
+ * Message mode, the output side, and connecting: requests to the backend, which complete by OP_DONE. What a turn
+ * queued is written by one gathered request a socket. No user callback runs from here: what there is to
+ * tell is left to the next turn.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+static p2pi_request *request_new(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    p2pi_request *request = loop->requests;
+    if (request != NULL) {
+        loop->requests = request->next;
+    } else {
+        request = p2pi_alloc(sizeof *request + loop->ops.op_state_size);
+        if (request == NULL) return NULL;
+    }
+    if (loop->ops.op_state_size > 0) memset(request + 1, 0, loop->ops.op_state_size);
+    request->op = (p2p_op){ .io = &sock->entry->io, .state = request + 1 };
+    request->next = NULL;
+    request->socket = sock;
+    request->orphan = (p2pi_outbox){ 0 };
+    request->is_connect = request->cancelled = false;
+    return request;
+}
+
+static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
+    if (request->orphan.first != NULL) p2pi_outbox_clear(&request->orphan, &loop->chunks);
+    request->next = loop->requests;
+    loop->requests = request;
+}
+
+void p2pi_output_schedule(p2p_socket_t *sock) {
+    if (sock->out.first == NULL || sock->state != P2PI_STATE_CONNECTED || sock->request != NULL) return;
+    if (!p2pi_link_used(&sock->flush)) p2pi_list_append(&sock->loop->flush, &sock->flush);
+}
+
+int p2pi_output_send(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (sock->output_error != 0) return p2pi_fail(sock->output_error);
+    if (sock->out.queued >= loop->options.high_water) {
+        sock->full = true;
+        loop->stats.sends_refused++;
+        return p2pi_fail(P2P_ERR_QUEUE_FULL);
+    }
+    int result = p2pi_outbox_add(&sock->out, &loop->chunks, data, length, message);
+    if (result < 0) return p2pi_fail(result);
+    if (sock->out.queued >= loop->options.high_water) sock->full = true;
+    loop->stats.messages_out++;
+    p2pi_output_schedule(sock);
+    return P2P_OK;
+}
+
+static void start_send(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2pi_request *request = request_new(sock);
+    if (request == NULL) {
+        p2pi_output_fail(sock, P2P_ERR_NO_MEMORY);
+        return;
+    }
+    request->op.iov = request->u.iov;
+    request->op.iov_count = p2pi_outbox_gather(&sock->out, request->u.iov, P2PI_IOV_MAX);
+    sock->request = request;
+    int result = loop->ops.send(loop->backend, &request->op);
+    if (result >= 0) return;
+    sock->request = NULL;
+    request_free(loop, request);
+    p2pi_output_fail(sock, p2pi_fail_os(loop->sys, result));
+}
+
+/* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
+void p2pi_output_flush(p2p_event_loop_t *loop) {
+    p2pi_link *link;
+    while ((link = p2pi_list_pop(&loop->flush)) != NULL) {
+        start_send(loop, P2PI_CONTAINER(link, p2p_socket_t, flush));
+        p2pi_request_drain(loop);
+    }
+}
+
+/* Hand over what the emulation has completed. */
+void p2pi_request_drain(p2p_event_loop_t *loop) {
+    while (loop->done_first != NULL) {
+        p2pi_request *request = loop->done_first;
+        loop->done_first = request->next;
+        if (loop->done_first == NULL) loop->done_last = &loop->done_first;
+        p2pi_request_done(loop, request, request->result);
+    }
+}
+
+/* Nobody waits for the request any more; what it points to must outlive it. */
+void p2pi_output_detach(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (sock->request == NULL) return;
+    sock->request->cancelled = true;
+    loop->ops.cancel(loop->backend, &sock->request->op);
+    p2pi_request_drain(loop);
+    if (sock->request == NULL) return;
+    if (!sock->request->is_connect) {
+        sock->request->orphan = sock->out;
+        sock->out = (p2pi_outbox){ 0 };
+    }
+    sock->request->socket = NULL;
+    sock->request = NULL;
+}
+
+void p2pi_output_abandon(p2p_socket_t *sock) {
+    p2pi_output_detach(sock);
+    p2pi_list_remove(&sock->flush);
+    p2pi_outbox_clear(&sock->out, &sock->loop->chunks);
+}
+
+void p2pi_output_fail(p2p_socket_t *sock, int error) {
+    if (sock->output_error != 0) return;
+    if (error == P2P_ERR_CLOSED) error = P2P_ERR_RESET; /* EPIPE: what was queued did not arrive */
+    sock->output_error = (int8_t)error;
+    sock->full = false;
+    p2pi_output_abandon(sock);
+    if (sock->remainder) {
+        p2pi_connection_end(sock, error);
+        p2pi_remainder_advance(sock);
+        return;
+    }
+    /* A reset ends the input too, which will tell. Anything else, or a later failure, is told by itself. */
+    p2pi_socket_tell(sock, sock->end == 0 && error == P2P_ERR_RESET ? P2PI_TELL_INPUT : P2PI_TELL_ERROR);
+}
+
+static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    if (result < 0) {
+        p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
+        return;
+    }
+    p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
+    loop->stats.bytes_out += (uint64_t)result;
+    p2pi_output_schedule(sock);
+    if (sock->remainder) {
+        p2pi_remainder_advance(sock);
+        return;
+    }
+    if (sock->full && sock->out.queued < loop->options.low_water) {
+        sock->full = false;
+        p2pi_socket_tell(sock, P2PI_TELL_WRITE | P2PI_TELL_INPUT);
+    }
+}
+
+static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    if (result >= 0) {
+        sock->state = P2PI_STATE_CONNECTED;
+        p2pi_output_schedule(sock);
+        p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
+        return;
+    }
+    int error = loop->sys->translate_error((int)-result);
+    p2pi_output_abandon(sock);
+    sock->connect_error = (int8_t)error;
+    sock->state = P2PI_STATE_FRESH; /* may be tried again */
+    sock->bound = false;
+    sock->full = false;
+    sock->entry = p2pi_entry_renew(sock->entry, true);
+    sock->handle = P2P_INVALID_HANDLE;
+    if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
+}
+
+/* OP_DONE. */
+void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
+    p2p_socket_t *sock = request->socket;
+    bool is_connect = request->is_connect;
+    bool cancelled = request->cancelled && result < 0; /* by close or remove */
+    if (sock != NULL) sock->request = NULL;
+    request_free(loop, request);
+    if (sock == NULL || cancelled) return;
+    if (is_connect)
+        connected(loop, sock, result);
+    else
+        sent(loop, sock, result);
+}
+
+static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
+    p2p_event_loop_t *loop = sock->loop;
+    p2pi_request *request = request_new(sock);
+    if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    request->is_connect = true;
+    if (address != NULL) {
+        request->u.address = *address;
+        request->op.address = &request->u.address;
+    }
+    sock->request = request;
+    int result = loop->ops.connect(loop->backend, &request->op);
+    if (result >= 0) return P2P_OK;
+    sock->request = NULL;
+    request_free(loop, request);
+    return p2pi_fail_os(loop->sys, result);
+}
+
+/* Connect a registered socket; address NULL: the attempt has begun already, p2pi_socket_register attaches it. */
+int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
+    if (address == NULL) return start_connect(sock, NULL);
+    p2pi_entry *entry = sock->entry;
+    entry->kind = P2PI_CONNECTION;
+    int result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
+    p2pi_state before = (p2pi_state)sock->state;
+    sock->state = P2PI_STATE_CONNECTING;
+    sock->end = sock->output_error = 0;
+    sock->end_told = false;
+    if (result == P2P_OK) result = start_connect(sock, address);
+    if (result == P2P_OK) result = p2pi_entry_apply(entry);
+    sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;
+    if (result == P2P_OK) {
+        p2pi_request_drain(sock->loop);
+        return P2P_OK;
+    }
+    p2pi_output_abandon(sock);
+    sock->state = (uint8_t)before;
+    sock->entry = p2pi_entry_renew(entry, false);
+    return result;
+}

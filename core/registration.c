@@ -1,0 +1,151 @@
+/* Between a socket and its loop: adding, removing, closing. */
+#include "internal.h"
+
+static void count_socket(p2p_event_loop_t *loop, int by) {
+    loop->socket_count = (uint32_t)((int64_t)loop->socket_count + by);
+}
+
+bool p2pi_socket_current(const p2p_socket_t *sock, uint64_t token) {
+    return !sock->closing && sock->entry != NULL && sock->entry->io.token == token;
+}
+
+static p2pi_kind kind_for(const p2p_socket_t *sock) {
+    if (sock->type == P2P_UDP) return sock->handle == P2P_INVALID_HANDLE ? P2PI_FRESH : P2PI_DATAGRAM;
+    if (sock->state == P2PI_STATE_LISTENING) return P2PI_LISTENER;
+    if (sock->state == P2PI_STATE_CONNECTED || sock->state == P2PI_STATE_CONNECTING) return P2PI_CONNECTION;
+    return P2PI_FRESH; /* an unconnected TCP socket reports hang-ups: nothing to wait for yet */
+}
+
+static int start(p2p_socket_t *sock) {
+    switch (sock->entry->kind) {
+        case P2PI_LISTENER: return p2pi_listener_start(sock);
+        case P2PI_DATAGRAM: return p2pi_datagram_start(sock);
+        default:
+            return sock->state == P2PI_STATE_CONNECTING ? p2pi_output_connect(sock, NULL)
+                                                        : p2pi_connection_start(sock);
+    }
+}
+
+/* Nothing is owed and nothing in flight any more. */
+static void leave_lists(p2p_socket_t *sock) {
+    p2pi_output_detach(sock);
+    p2pi_list_remove(&sock->again);
+    p2pi_list_remove(&sock->flush);
+    sock->tell = 0;
+}
+
+/* Attach a socket that has become able to receive events. On failure it is registered as before. */
+int p2pi_socket_register(p2p_socket_t *sock) {
+    p2pi_entry *entry = sock->entry;
+    p2pi_kind kind = kind_for(sock);
+    if (kind == P2PI_FRESH) return P2P_OK;
+    entry->kind = (uint8_t)kind;
+    uint32_t flags = (kind == P2PI_DATAGRAM ? P2P_IO_DATAGRAM : 0) | (sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
+    int result = p2pi_entry_attach(entry, sock->handle, flags);
+    if (result == P2P_OK) result = start(sock);
+    if (result == P2P_OK) result = p2pi_entry_apply(entry);
+    sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;
+    if (result == P2P_OK) {
+        p2pi_request_drain(sock->loop);
+        return P2P_OK;
+    }
+    leave_lists(sock);
+    p2pi_listener_stop(sock);
+    sock->receiving = false;
+    sock->entry = p2pi_entry_renew(entry, false);
+    return result;
+}
+
+static int add(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    if (loop == NULL || sock == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (sock->loop != NULL) return p2pi_fail(P2P_ERR_ALREADY);
+    sock->entry = p2pi_registry_add(loop, P2PI_FRESH, sock);
+    if (sock->entry == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    sock->loop = loop;
+    p2pi_connection_set_limit(sock);
+    int result = p2pi_socket_register(sock);
+    if (result < 0) {
+        if (sock->entry != NULL) p2pi_entry_detach(sock->entry, false);
+        sock->entry = NULL;
+        sock->loop = NULL;
+        p2pi_connection_set_limit(sock);
+        p2pi_socket_sync_mode(sock);
+        return result;
+    }
+    count_socket(loop, 1);
+    return P2P_OK;
+}
+
+int p2p_event_loop_add_socket(p2p_event_loop_t *loop, p2p_socket_t *socket, p2p_read_callback on_read,
+                              void *user_data) {
+    if (socket == NULL || socket->loop != NULL) return add(loop, socket);
+    socket->short_callbacks = true;
+    socket->callbacks.on_read = on_read;
+    socket->user_data = user_data;
+    return add(loop, socket);
+}
+
+int p2p_event_loop_add_socket_with(p2p_event_loop_t *loop, p2p_socket_t *socket,
+                                   const p2p_socket_callbacks_t *callbacks, void *user_data) {
+    if (callbacks == NULL || callbacks->size < sizeof *callbacks) return p2pi_fail(P2P_ERR_INVALID);
+    if (socket == NULL || socket->loop != NULL) return add(loop, socket);
+    socket->short_callbacks = false;
+    socket->callbacks.set = callbacks;
+    socket->user_data = user_data;
+    return add(loop, socket);
+}
+
+/* End the registration. What was received or queued stays with the socket when the handle does. */
+void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (loop->input.socket == sock) {
+        if (!close_handle) p2pi_connection_save_input(sock);
+        loop->input.socket = NULL;
+    }
+    leave_lists(sock);
+    p2pi_listener_stop(sock);
+    if (close_handle) p2pi_outbox_clear(&sock->out, &loop->chunks);
+    if (close_handle) p2pi_inbox_release(sock);
+    if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
+        loop->sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);
+    bool attached = false;
+    if (sock->entry != NULL) {
+        attached = (sock->entry->flags & P2PI_ENTRY_ATTACHED) != 0;
+        p2pi_entry_detach(sock->entry, close_handle);
+    }
+    if (close_handle && !attached && sock->handle != P2P_INVALID_HANDLE) loop->sys->close(sock->handle);
+    if (close_handle) sock->handle = P2P_INVALID_HANDLE;
+    sock->entry = NULL;
+    sock->receiving = false;
+}
+
+int p2p_event_loop_remove_socket(p2p_event_loop_t *loop, p2p_socket_t *socket) {
+    if (loop == NULL || socket == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (socket->loop != loop || socket->closing) return p2pi_fail(P2P_ERR_NOT_FOUND);
+    p2pi_socket_unregister(socket, false);
+    socket->loop = NULL;
+    socket->full = false;
+    p2pi_connection_set_limit(socket);
+    count_socket(loop, -1);
+    return p2pi_socket_sync_mode(socket);
+}
+
+void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
+    p2p_event_loop_t *loop = sock->loop;
+    P2P_ASSERT(!sock->closing);
+    sock->closing = true;
+    sock->resetting = reset;
+    count_socket(loop, -1);
+    if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_unregister(sock, true);
+    p2p_socket_callbacks_t room;
+    bool silent = p2pi_callbacks(sock, &room)->on_close == NULL && !sock->remainder;
+    if (silent && !loop->in_turn) {
+        p2pi_socket_destroy(sock);
+        return;
+    }
+    p2pi_list_append(&loop->closing, &sock->again);
+}
+
+int p2p_event_loop_socket_count(p2p_event_loop_t *loop) {
+    return loop == NULL ? p2pi_fail(P2P_ERR_INVALID) : (int)loop->socket_count;
+}

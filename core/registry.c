@@ -1,0 +1,145 @@
+/*
+ * Registrations: a slot each, named by a token of slot and generation, so that an event of a registration that
+ * is over can be told from its successor's. Holds the interest that is wanted and the one the backend has.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size) {
+    memset(registry, 0, sizeof *registry);
+    const size_t alignment = _Alignof(max_align_t);
+    registry->stride = (sizeof(p2pi_entry) + io_state_size + alignment - 1) / alignment * alignment;
+}
+
+void p2pi_registry_fini(p2pi_registry *registry) {
+    for (size_t i = 0; i < registry->chunk_count; i++) p2pi_free(registry->chunks[i]);
+    p2pi_free(registry->chunks);
+}
+
+size_t p2pi_registry_size(const p2pi_registry *registry) {
+    return registry->chunk_count * P2PI_ENTRIES_PER_CHUNK;
+}
+
+p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t slot) {
+    uint8_t *chunk = registry->chunks[slot / P2PI_ENTRIES_PER_CHUNK];
+    return (p2pi_entry *)(void *)(chunk + slot % P2PI_ENTRIES_PER_CHUNK * registry->stride);
+}
+
+static int grow(p2pi_registry *registry) {
+    if (registry->chunk_count == registry->chunk_capacity) {
+        size_t capacity = registry->chunk_capacity == 0 ? 8 : registry->chunk_capacity * 2;
+        uint8_t **chunks = p2pi_realloc(registry->chunks, capacity * sizeof *chunks);
+        if (chunks == NULL) return P2P_ERR_NO_MEMORY;
+        registry->chunks = chunks;
+        registry->chunk_capacity = capacity;
+    }
+    uint8_t *chunk = p2pi_alloc_zeroed(P2PI_ENTRIES_PER_CHUNK * registry->stride);
+    if (chunk == NULL) return P2P_ERR_NO_MEMORY;
+    registry->chunks[registry->chunk_count++] = chunk;
+    size_t slot = p2pi_registry_size(registry);
+    for (size_t i = 0; i < P2PI_ENTRIES_PER_CHUNK; i++) {
+        p2pi_entry *entry = p2pi_registry_at(registry, --slot);
+        entry->io.token = (uint64_t)1 << 32 | slot;
+        entry->next = registry->free_list;
+        registry->free_list = entry;
+    }
+    return P2P_OK;
+}
+
+p2pi_entry *p2pi_registry_add(p2p_event_loop_t *loop, p2pi_kind kind, void *owner) {
+    p2pi_registry *registry = &loop->registry;
+    if (registry->free_list == NULL && grow(registry) < 0) return NULL;
+    p2pi_entry *entry = registry->free_list;
+    registry->free_list = entry->next;
+    uint64_t token = entry->io.token;
+    memset(entry, 0, registry->stride);
+    entry->io.token = token;
+    entry->io.handle = P2P_INVALID_HANDLE;
+    entry->io.state = entry + 1;
+    entry->loop = loop;
+    entry->owner = owner;
+    entry->kind = (uint8_t)kind;
+    return entry;
+}
+
+/* The next generation; 0 is skipped, so that no token is ever 0. */
+static uint64_t next_token(uint64_t token) {
+    token += (uint64_t)1 << 32;
+    return token >> 32 == 0 ? token + ((uint64_t)1 << 32) : token;
+}
+
+void p2pi_registry_remove(p2pi_entry *entry) {
+    entry->owner = NULL;
+    entry->kind = P2PI_GONE;
+    if ((entry->flags & (P2PI_ENTRY_DIRTY | P2PI_ENTRY_DETACHING)) != 0) return; /* again when that is over */
+    entry->io.token = next_token(entry->io.token);
+    entry->kind = P2PI_FREE;
+    entry->next = entry->loop->registry.free_list;
+    entry->loop->registry.free_list = entry;
+}
+
+p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token) {
+    size_t slot = (uint32_t)token;
+    if (slot >= p2pi_registry_size(registry)) return NULL;
+    p2pi_entry *entry = p2pi_registry_at(registry, slot);
+    return entry->io.token == token && entry->kind != P2PI_FREE ? entry : NULL;
+}
+
+int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags) {
+    p2p_event_loop_t *loop = entry->loop;
+    entry->io.handle = handle;
+    entry->io.flags = io_flags;
+    int result = loop->ops.attach(loop->backend, &entry->io);
+    if (result < 0) return p2pi_fail_os(loop->sys, result);
+    entry->flags |= P2PI_ENTRY_ATTACHED;
+    return P2P_OK;
+}
+
+void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
+    p2p_event_loop_t *loop = entry->loop;
+    bool attached = (entry->flags & P2PI_ENTRY_ATTACHED) != 0;
+    entry->flags &= (uint8_t) ~(P2PI_ENTRY_ATTACHED | P2PI_ENTRY_RECV | P2PI_ENTRY_ACCEPT);
+    entry->wanted = entry->held;
+    if (attached && loop->ops.detach(loop->backend, &entry->io) == P2P_DEFERRED) {
+        entry->flags |= P2PI_ENTRY_DETACHING;
+        if (close_handle) entry->flags |= P2PI_ENTRY_CLOSE;
+    } else if (close_handle && entry->io.handle != P2P_INVALID_HANDLE) {
+        loop->sys->close(entry->io.handle);
+    }
+    p2pi_registry_remove(entry);
+}
+
+void p2pi_entry_detached(p2pi_entry *entry) {
+    if ((entry->flags & P2PI_ENTRY_DETACHING) == 0) return;
+    if ((entry->flags & P2PI_ENTRY_CLOSE) != 0) entry->loop->sys->close(entry->io.handle);
+    entry->flags &= (uint8_t) ~(P2PI_ENTRY_DETACHING | P2PI_ENTRY_CLOSE);
+    p2pi_registry_remove(entry);
+}
+
+p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
+    p2p_event_loop_t *loop = entry->loop;
+    void *owner = entry->owner;
+    p2pi_entry_detach(entry, close_handle);
+    return p2pi_registry_add(loop, P2PI_FRESH, owner);
+}
+
+void p2pi_entry_want(p2pi_entry *entry, uint32_t mask) {
+    entry->wanted = (uint8_t)mask;
+    if (entry->wanted == entry->held || (entry->flags & P2PI_ENTRY_DIRTY) != 0) return;
+    entry->flags |= P2PI_ENTRY_DIRTY;
+    entry->next = entry->loop->dirty;
+    entry->loop->dirty = entry;
+}
+
+int p2pi_entry_apply(p2pi_entry *entry) {
+    if (entry->wanted == entry->held) return P2P_OK;
+    p2p_event_loop_t *loop = entry->loop;
+    int result = loop->ops.set_interest(loop->backend, &entry->io, entry->held, entry->wanted);
+    if (result < 0) {
+        entry->wanted = entry->held; /* nothing changed; asking again next turn would be a spin */
+        return p2pi_fail_os(loop->sys, result);
+    }
+    entry->held = entry->wanted;
+    return P2P_OK;
+}

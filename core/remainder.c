@@ -1,0 +1,62 @@
+/*
+ * What is left of a closed connection that had output queued: it writes that, tells the peer (FIN), lets the
+ * peer's input run dry, so that closing does not reset what was just sent, and closes. A deadline bounds it.
+ */
+#include "internal.h"
+
+bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
+    return sock->state == P2PI_STATE_CONNECTED && sock->out.first != NULL;
+}
+
+static void on_deadline(p2p_timer_t *timer, void *user_data) {
+    (void)timer;
+    p2p_socket_t *sock = user_data;
+    sock->resetting = true; /* what is left is lost: the peer shall not take it for a clean end */
+    p2pi_remainder_finish(sock);
+}
+
+int p2pi_remainder_begin(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    p2p_timer_t *deadline = p2pi_timer_create_private(loop, on_deadline, sock);
+    if (deadline == NULL) return P2P_ERR_NO_MEMORY;
+    if (loop->input.socket == sock) loop->input.socket = NULL;
+    p2pi_list_remove(&sock->again);
+    sock->tell = 0;
+    p2pi_inbox_release(sock);
+    sock->in.deadline = deadline;
+    sock->remainder = true;
+    loop->remainder_count++;
+    p2p_timer_start(deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);
+    p2pi_output_schedule(sock);
+    p2pi_connection_pump(sock);
+    return P2P_OK;
+}
+
+/* Something was written, or the peer has ended its side. */
+void p2pi_remainder_advance(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (sock->out.first == NULL && sock->request == NULL) {
+        if (!sock->shut) loop->sys->shutdown_send(sock->handle);
+        sock->shut = true;
+        if (sock->end != 0) {
+            p2pi_remainder_finish(sock);
+            return;
+        }
+    }
+    p2pi_connection_pump(sock);
+}
+
+void p2pi_remainder_finish(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    p2p_timer_free(sock->in.deadline);
+    sock->in.deadline = NULL;
+    sock->remainder = false;
+    loop->remainder_count--;
+    bool owes_on_close = p2pi_link_used(&sock->again);
+    if (owes_on_close) p2pi_list_remove(&sock->again);
+    p2pi_socket_unregister(sock, true);
+    if (owes_on_close)
+        p2pi_list_append(&loop->closing, &sock->again);
+    else
+        p2pi_socket_destroy(sock);
+}

@@ -1,0 +1,216 @@
+/**
+ * @file p2pnet/socket.h
+ * @brief TCP and UDP sockets: create, bind, listen, accept, connect, raw bytes, addresses, close.
+ *
+ * Outside an event loop a socket blocks, as BSD sockets do, unless p2p_socket_set_nonblocking
+ * was called. Added to a loop (event_loop.h) no call on it blocks.
+ *
+ * A socket belongs to one thread at a time: the loop's thread while registered, otherwise
+ * whichever thread uses it, one at a time. "Thread: owner" below means that.
+ */
+#ifndef P2PNET_SOCKET_H
+#define P2PNET_SOCKET_H
+
+#include <p2pnet/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct p2p_socket p2p_socket_t;
+
+typedef enum p2p_socket_type { P2P_TCP = 1, P2P_UDP = 2 } p2p_socket_type_t;
+
+/**
+ * A network address and port. Made by p2p_address_parse, p2p_socket_local_address,
+ * p2p_socket_peer_address and p2p_datagram_recv; its bytes are the system table's affair.
+ * Copy it freely. All zero means "no address".
+ */
+typedef struct p2p_address {
+    uint32_t length; /**< bytes used in storage, 0 = no address */
+    uint32_t reserved;
+    union {
+        uint64_t alignment;
+        uint8_t bytes[128]; /**< the system's struct sockaddr */
+    } storage;
+} p2p_address_t;
+
+/** Enough for any text p2p_address_format makes, with its final zero. */
+#define P2P_ADDRESS_TEXT_SIZE 80
+
+/**
+ * Make a socket. The operating system's handle is made later, by bind, connect or the first
+ * datagram, when the address family is known; so this fails only for lack of memory.
+ *
+ * @param type  P2P_TCP or P2P_UDP.
+ * @return the socket, to be given to p2p_socket_close; NULL with P2P_ERR_INVALID or NO_MEMORY.
+ * Thread: any.
+ */
+P2P_API p2p_socket_t *p2p_socket_create(p2p_socket_type_t type);
+
+/**
+ * Take over an existing handle: listening, connected, connecting or fresh. Afterwards it is
+ * p2pnet's to close. Its blocking mode is taken to be "blocking" until p2p_socket_set_nonblocking.
+ *
+ * @return the socket; NULL with P2P_ERR_INVALID (not a socket of that type) or NO_MEMORY, and
+ *         then the handle is still yours.
+ * Thread: any.
+ */
+P2P_API p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t type);
+
+/**
+ * Give the socket a local address.
+ *
+ * @param address  numeric IPv4 or IPv6 ("127.0.0.1", "::1", "fe80::1%eth0"), or "localhost";
+ *                 NULL and "0.0.0.0" mean every IPv4 address, "::" every address of both families.
+ * @param port     1..65535, or 0: the system picks one (see p2p_socket_local_address).
+ * @return 0; P2P_ERR_BAD_ADDRESS, ADDRESS_IN_USE, ADDRESS_NOT_AVAILABLE, ACCESS, ALREADY (bound
+ *         or connected before), INVALID, TOO_MANY_FILES, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port);
+
+/**
+ * Start listening on a bound TCP socket.
+ *
+ * @param backlog  connections that may wait to be accepted; 0 or less means the system's maximum.
+ * @return 0; P2P_ERR_INVALID (not TCP, not bound, already connected), ALREADY, ADDRESS_IN_USE, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_listen(p2p_socket_t *socket, int backlog);
+
+/**
+ * Take the next waiting connection. Blocks outside a loop, unless set non-blocking.
+ *
+ * @return a connected socket, to be closed by p2p_socket_close (a loop that it was added to
+ *         closes it too, see p2p_event_loop_free); NULL with P2P_ERR_WOULD_BLOCK, INVALID (not
+ *         listening), TOO_MANY_FILES, NO_MEMORY, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener);
+
+/**
+ * Connect. For UDP: fixes the peer, at once.
+ *
+ * Outside a loop: a blocking socket waits for the answer. A non-blocking one returns
+ * P2P_ERR_WOULD_BLOCK while the attempt goes on; call again to ask (0 = connected), or add it
+ * to a loop. In a loop it returns 0 when the attempt has begun, and exactly one answer follows
+ * by on_connect (or, without it, by on_error on failure). Messages may be sent at once; they
+ * are queued.
+ *
+ * @param address  numeric, as for bind; NULL means the loopback address.
+ * @return 0; P2P_ERR_WOULD_BLOCK, BAD_ADDRESS, REFUSED, UNREACHABLE, TIMED_OUT, RESET,
+ *         ADDRESS_NOT_AVAILABLE (no free local port), ALREADY (connected or connecting), INVALID,
+ *         TOO_MANY_FILES, ACCESS, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_connect(p2p_socket_t *socket, const char *address, uint16_t port);
+
+/**
+ * Send raw bytes (not framed). Not for a TCP socket in a loop, which is in message mode.
+ *
+ * @return the number of bytes taken, which can be fewer than `size`; P2P_ERR_WOULD_BLOCK,
+ *         NOT_CONNECTED, CLOSED or RESET (the peer is gone; SIGPIPE is never raised), INVALID, SYSTEM.
+ * Thread: owner. `data` is read during the call only.
+ */
+P2P_API int64_t p2p_socket_send(p2p_socket_t *socket, const void *data, size_t size);
+
+/**
+ * Receive raw bytes. Not for a TCP socket in a loop, which is in message mode.
+ *
+ * @return the number of bytes stored, 0 when the peer has ended its side (for UDP: an empty
+ *         datagram); P2P_ERR_WOULD_BLOCK, NOT_CONNECTED, RESET, INVALID, SYSTEM.
+ * Thread: owner. `buffer` is written during the call only.
+ */
+P2P_API int64_t p2p_socket_recv(p2p_socket_t *socket, void *buffer, size_t size);
+
+/**
+ * Send one datagram on a P2P_UDP socket.
+ *
+ * @param to  the receiver; NULL for the peer fixed by p2p_socket_connect.
+ * @return 0; P2P_ERR_WOULD_BLOCK, TOO_LONG (more than the network takes), REFUSED (an earlier
+ *         datagram found nobody), INVALID, NOT_CONNECTED, UNREACHABLE, SYSTEM.
+ * Thread: owner. `data` is read during the call only.
+ */
+P2P_API int p2p_datagram_send(p2p_socket_t *socket, const void *data, size_t size, const p2p_address_t *to);
+
+/**
+ * Receive one datagram. A longer one than `size` is cut, and the rest is lost.
+ *
+ * @param from  receives the sender's address; may be NULL.
+ * @return its length in bytes, 0 for an empty one; P2P_ERR_WOULD_BLOCK, REFUSED, INVALID, SYSTEM.
+ * Thread: owner. `buffer` and `from` are written during the call only.
+ */
+P2P_API int64_t p2p_datagram_recv(p2p_socket_t *socket, void *buffer, size_t size, p2p_address_t *from);
+
+/**
+ * Choose whether calls outside a loop block. While registered the wish is only remembered.
+ *
+ * @return 0; P2P_ERR_INVALID, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled);
+
+/**
+ * Set the longest message this socket sends and accepts, instead of its loop's
+ * max_message_size (outside a loop: instead of 1 MiB).
+ *
+ * @param size_bytes  payload without the header; 0 goes back to the default.
+ * @return 0; P2P_ERR_INVALID.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_set_max_message_size(p2p_socket_t *socket, uint32_t size_bytes);
+
+/** @return 0 and the local address in *out; P2P_ERR_INVALID (no handle yet), SYSTEM. Thread: owner. */
+P2P_API int p2p_socket_local_address(const p2p_socket_t *socket, p2p_address_t *out);
+
+/** @return 0 and the peer's address in *out; P2P_ERR_NOT_CONNECTED, INVALID, SYSTEM. Thread: owner. */
+P2P_API int p2p_socket_peer_address(const p2p_socket_t *socket, p2p_address_t *out);
+
+/**
+ * Make an address from text.
+ *
+ * @param text  as for p2p_socket_bind.
+ * @return 0; P2P_ERR_BAD_ADDRESS, INVALID.
+ * Thread: any.
+ */
+P2P_API int p2p_address_parse(p2p_address_t *out, const char *text, uint16_t port);
+
+/**
+ * Write an address as text: "127.0.0.1:8080", "[::1]:8080".
+ *
+ * @param size  of `text` in bytes; P2P_ADDRESS_TEXT_SIZE is always enough.
+ * @return the length of the text; P2P_ERR_INVALID (no address, or too little room; then `text` is "").
+ * Thread: any.
+ */
+P2P_API int p2p_address_format(const p2p_address_t *address, char *text, size_t size);
+
+/** @return the port, 0..65535; P2P_ERR_INVALID. Thread: any. */
+P2P_API int p2p_address_port(const p2p_address_t *address);
+
+/** @return the user_data given when the socket was added to a loop; NULL if none. Thread: owner. */
+P2P_API void *p2p_socket_user_data(const p2p_socket_t *socket);
+
+/** @return the operating system's handle, still p2pnet's; P2P_INVALID_HANDLE when there is none yet. Thread: owner. */
+P2P_API p2p_handle_t p2p_socket_handle(const p2p_socket_t *socket);
+
+/**
+ * Close. NULL is ignored. In a loop: no callback but on_close runs any more, and messages still
+ * queued are written by the loop in the background (option drain_timeout_ms), which then tells
+ * the peer, lets its input run dry and closes. Outside a loop it closes at once.
+ *
+ * The pointer is dead afterwards; on_close receives it a last time.
+ * Thread: owner.
+ */
+P2P_API void p2p_socket_close(p2p_socket_t *socket);
+
+/**
+ * Close at once: drops what is queued and resets a TCP connection (RST). Otherwise as p2p_socket_close.
+ * Thread: owner.
+ */
+P2P_API void p2p_socket_abort(p2p_socket_t *socket);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

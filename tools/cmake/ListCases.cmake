@@ -1,0 +1,41 @@
+# Run after a test program was linked: asks it for its cases and writes the CTest commands that run each.
+execute_process(COMMAND ${EMULATOR} ${PROGRAM} --list
+                OUTPUT_VARIABLE cases OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE status)
+if(NOT status EQUAL 0 OR cases STREQUAL "")
+    message(FATAL_ERROR "${PROGRAM} --list gave no cases (status ${status})")
+endif()
+string(REGEX REPLACE "[\r\n]+" ";" cases "${cases}")
+set(unique ${cases})
+list(REMOVE_DUPLICATES unique)
+if(NOT unique STREQUAL cases)
+    message(FATAL_ERROR "${PROGRAM} has two cases of one name")
+endif()
+
+set(text "")
+function(add_case name backend)
+    set(labels ${LABELS})
+    set(arguments --case ${case})
+    if(backend)
+        list(APPEND labels backend:${backend})
+        list(PREPEND arguments --backend ${backend})
+    endif()
+    set(command "")
+    foreach(word IN LISTS EMULATOR PROGRAM arguments)
+        string(APPEND command " [==[${word}]==]")
+    endforeach()
+    string(APPEND text
+        "add_test([==[${name}]==]${command})\n"
+        "set_tests_properties([==[${name}]==] PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${TIMEOUT}\n"
+        "    LABELS [==[${labels}]==] ENVIRONMENT_MODIFICATION P2P_BACKEND=unset:)\n")
+    set(text "${text}" PARENT_SCOPE)
+endfunction()
+
+foreach(case IN LISTS cases)
+    foreach(backend IN LISTS BACKENDS)
+        add_case(${PREFIX}.${backend}.${case} ${backend})
+    endforeach()
+    if(NOT BACKENDS)
+        add_case(${PREFIX}.${case} "")
+    endif()
+endforeach()
+file(WRITE ${OUTPUT} "${text}")

@@ -1,0 +1,30 @@
+# How p2pnet's own targets are compiled. Nothing here reaches a program that uses the library.
+
+# The warnings every file is free of. An error only where a preset says so (CMAKE_COMPILE_WARNING_AS_ERROR).
+add_library(p2pnet_warnings INTERFACE)
+if(MSVC)
+    target_compile_options(p2pnet_warnings INTERFACE /W4)
+else()
+    target_compile_options(p2pnet_warnings INTERFACE
+        -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla)
+endif()
+
+# Sanitizers, coverage and run-time checks, for the library and for all that is linked with it.
+add_library(p2pnet_instrument INTERFACE)
+if(P2P_SANITIZE)
+    string(REPLACE ";" "," sanitizers "${P2P_SANITIZE}")
+    target_compile_options(p2pnet_instrument INTERFACE
+        -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(p2pnet_instrument INTERFACE -fsanitize=${sanitizers})
+endif()
+if(P2P_COVERAGE)
+    target_compile_options(p2pnet_instrument INTERFACE --coverage)
+    target_link_options(p2pnet_instrument INTERFACE --coverage)
+endif()
+if(P2P_ENABLE_ASSERT)
+    target_compile_definitions(p2pnet_instrument INTERFACE P2P_ENABLE_ASSERT)
+endif()
+
+function(p2p_use_c11 target)
+    set_target_properties(${target} PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+endfunction()
