@@ -15,6 +15,7 @@ typedef struct epoll_backend {
     int epoll;
     p2p_handle_t wake[2];
     int capacity;
+    unsigned turn; /* the kernel's order is fixed while all stay ready: here it rotates */
     struct epoll_event events[];
 } epoll_backend;
 
@@ -125,9 +126,11 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     capacity = capacity < backend->capacity ? capacity : backend->capacity;
     int count = wait_in_epoll(backend, capacity, timeout_ns);
     int stored = 0;
-    for (int i = 0; i < count; i++) {
-        uint32_t events = backend->events[i].events;
-        uint64_t token = backend->events[i].data.u64;
+    int at = count > 0 ? (int)(backend->turn++ % (unsigned)count) : 0;
+    for (int left = count; left > 0; left--) {
+        uint32_t events = backend->events[at].events;
+        uint64_t token = backend->events[at].data.u64;
+        at = at + 1 < count ? at + 1 : 0;
         if (token == 0) {
             (void)backend->sys->wake_drain(backend->wake[0]);
             continue;

@@ -118,11 +118,10 @@ P2PI_NOINLINE static int wait_in_poll(poll_backend *backend, int64_t timeout_ns)
 }
 
 /* What one entry has to report. A handle closed behind our back is told once and then left out. */
-static uint32_t flags_of(struct pollfd *entry, p2p_io *io) {
+static uint32_t flags_of(struct pollfd *entry) {
     short events = entry->revents;
     if (events & POLLNVAL) {
-        entry->fd = -1; /* poll skips it */
-        p2pi_slot_state_of(io)->checked = 0;
+        entry->fd = -1; /* poll skips it, until interest is set anew */
         return P2P_ERR;
     }
     return (events & POLLIN ? P2P_IN : 0) | (events & POLLOUT ? P2P_OUT : 0) |
@@ -139,15 +138,16 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
         (void)backend->sys->wake_drain(backend->wake[0]);
         ready--;
     }
+    uint32_t begin = backend->slots.next;
     int stored = 0;
     for (uint32_t left = backend->slots.count - 1; left > 0 && ready > 0 && stored < capacity; left--) {
         uint32_t slot = p2pi_slots_step(&backend->slots);
         if (backend->fds[slot].revents != 0) {
-            p2p_io *io = backend->slots.ios[slot];
-            out[stored++] = p2pi_ready(io->token, flags_of(&backend->fds[slot], io));
+            out[stored++] = p2pi_ready(backend->slots.ios[slot]->token, flags_of(&backend->fds[slot]));
             ready--;
         }
     }
+    if (stored < capacity) p2pi_slots_rotate(&backend->slots, begin);
     return stored;
 }
 

@@ -176,7 +176,6 @@ static int report_closed(select_backend *backend, p2p_backend_event *out, int ca
         p2p_io *io = backend->slots.ios[slot];
         if (backend->sys->inspect(io->handle) < 0) {
             detach(&backend->head, io);
-            p2pi_slot_state_of(io)->checked = 0;
             out[stored++] = p2pi_ready(io->token, P2P_ERR);
         }
     }
@@ -202,6 +201,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
         (void)backend->sys->wake_drain(backend->wake[0]);
         ready--;
     }
+    uint32_t begin = backend->slots.next;
     int stored = 0;
     for (uint32_t left = backend->slots.count - 1; left > 0 && ready > 0 && stored < capacity; left--) {
         p2p_io *io = backend->slots.ios[p2pi_slots_step(&backend->slots)];
@@ -212,6 +212,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
             ready -= flags == (P2P_IN | P2P_OUT) ? 2 : 1;
         }
     }
+    if (stored < capacity) p2pi_slots_rotate(&backend->slots, begin);
     return stored;
 }
 

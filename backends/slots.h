@@ -117,13 +117,13 @@ static inline uint32_t p2pi_slots_step(p2pi_slots *slots) {
     return slot;
 }
 
+/* After a walk that saw all: the next begins one further on, so that the order of the ready ones rotates too. */
+static inline void p2pi_slots_rotate(p2pi_slots *slots, uint32_t begin) {
+    slots->next = begin + 1;
+}
+
 static inline p2p_backend_event p2pi_ready(uint64_t token, uint32_t flags) {
-    p2p_backend_event event;
-    memset(&event, 0, sizeof(event));
-    event.token = token;
-    event.kind = P2P_EVENT_READY;
-    event.flags = (uint16_t)flags;
-    return event;
+    return (p2p_backend_event){ .token = token, .kind = P2P_EVENT_READY, .flags = (uint16_t)flags };
 }
 
 #endif

@@ -22,16 +22,16 @@ void p2pi_connection_end(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
 }
 
-/* The next frame: in the inbox, completed from the bytes at hand, or whole among those. */
-static p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
+/* The next frame when there is an inbox: completed from the bytes at hand. */
+static p2pi_frame_status next_from_inbox(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
     p2p_event_loop_t *loop = sock->loop;
-    bool at_hand = loop->input.socket == sock;
-    size_t missing = 0;
-    while (p2pi_inbox_length(sock) > 0) {
+    for (;;) {
         const uint8_t *data = sock->in.inbox->data + sock->in.inbox->head;
-        p2pi_frame_status status = p2pi_frame_inspect(data, p2pi_inbox_length(sock), sock->message_limit, length, &missing);
+        size_t missing = 0;
+        size_t have = p2pi_inbox_length(sock);
+        p2pi_frame_status status = p2pi_frame_inspect(data, have, sock->message_limit, length, &missing);
         *payload = data + P2P_FRAME_HEADER_SIZE;
-        if (status != P2PI_FRAME_PARTIAL || !at_hand || loop->input.length == 0) return status;
+        if (status != P2PI_FRAME_PARTIAL || loop->input.socket != sock || loop->input.length == 0) return status;
         if (missing > loop->input.length) missing = loop->input.length;
         int result = p2pi_inbox_append(sock, loop->input.data, missing);
         if (result < 0) {
@@ -41,20 +41,28 @@ static p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **payload,
         loop->input.data += missing;
         loop->input.length -= missing;
     }
-    if (!at_hand || loop->input.length == 0) return P2PI_FRAME_PARTIAL;
+}
+
+/* The next frame: of the inbox, or else whole among the bytes at hand. */
+static inline p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
+    p2p_event_loop_t *loop = sock->loop;
+    size_t missing;
+    if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) return next_from_inbox(sock, payload, length);
+    if (loop->input.socket != sock) return P2PI_FRAME_PARTIAL;
     *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
     return p2pi_frame_inspect(loop->input.data, loop->input.length, sock->message_limit, length, &missing);
 }
 
 static void consume_frame(p2p_socket_t *sock, uint32_t length) {
+    p2p_event_loop_t *loop = sock->loop;
     size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
-    if (p2pi_inbox_length(sock) > 0) {
+    if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) {
         p2pi_inbox_consume(sock, size);
     } else {
-        sock->loop->input.data += size;
-        sock->loop->input.length -= size;
+        loop->input.data += size;
+        loop->input.length -= size;
     }
-    sock->loop->stats.messages_in++;
+    loop->stats.messages_in++;
 }
 
 /* A header that claims too much can't be skipped: where the next one begins is not to be trusted. */
@@ -72,7 +80,7 @@ static bool frame_waits(p2p_socket_t *sock) {
     return status == P2PI_FRAME_WHOLE;
 }
 
-static bool held_back(const p2p_socket_t *sock) {
+static inline bool held_back(const p2p_socket_t *sock) {
     return sock->full && sock->loop->options.auto_backpressure;
 }
 
@@ -92,29 +100,60 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     return message;
 }
 
+/* Whether there are bytes to look at, and they may be. */
+static inline bool input_waits(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
+    return (loop->input.length > 0 || sock->in.inbox != NULL) && !held_back(sock);
+}
+
 static void call_on_read(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callback on_read) {
     int64_t entered_ns = p2pi_callback_enter(loop);
     on_read(sock, sock->user_data);
     p2pi_callback_leave(loop, entered_ns);
 }
 
-static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
-    uint32_t budget = loop->options.message_budget;
+/* A frame of the inbox stays where it is while the callback looks into it. */
+static bool call_from_inbox(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
     const uint8_t *payload;
     uint32_t length;
-    while (budget-- > 0 && loop->input.socket == sock && !held_back(sock)) {
-        if (loop->input.length == 0 && sock->in.inbox == NULL) return;
-        p2pi_frame_status status = next_frame(sock, &payload, &length);
+    p2pi_frame_status status = next_frame(sock, &payload, &length);
+    if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
+    if (status != P2PI_FRAME_WHOLE) return false;
+    p2pi_inbox *lent = sock->in.inbox;
+    if (p2pi_inbox_length(sock) > 0) lent->lent = true;
+    consume_frame(sock, length);
+    int64_t entered_ns = p2pi_callback_enter(loop);
+    on_message(sock, payload, length, sock->user_data);
+    p2pi_callback_leave(loop, entered_ns);
+    if (lent->lent) p2pi_inbox_unlend(sock, lent);
+    return true;
+}
+
+/* A frame that lies whole in the receive buffer. */
+static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
+    const uint8_t *frame = loop->input.data;
+    uint32_t length;
+    size_t missing;
+    p2pi_frame_status status = p2pi_frame_inspect(frame, loop->input.length, sock->message_limit, &length, &missing);
+    if (status != P2PI_FRAME_WHOLE) {
         if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
-        if (status != P2PI_FRAME_WHOLE) return;
-        p2pi_inbox *lent = p2pi_inbox_length(sock) > 0 ? sock->in.inbox : NULL;
-        if (lent != NULL) lent->lent = true;
-        consume_frame(sock, length);
-        int64_t entered_ns = p2pi_callback_enter(loop);
-        on_message(sock, payload, length, sock->user_data);
-        p2pi_callback_leave(loop, entered_ns);
-        if (lent != NULL) p2pi_inbox_unlend(sock, lent);
+        return false;
     }
+    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
+    loop->input.data = frame + size;
+    loop->input.length -= size;
+    loop->stats.messages_in++;
+    int64_t entered_ns = p2pi_callback_enter(loop);
+    on_message(sock, frame + P2P_FRAME_HEADER_SIZE, length, sock->user_data);
+    p2pi_callback_leave(loop, entered_ns);
+    return true;
+}
+
+static inline void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
+    uint32_t budget = loop->options.message_budget;
+    bool more;
+    do
+        more = sock->in.inbox == NULL ? call_at_hand(loop, sock, on_message) : call_from_inbox(loop, sock, on_message);
+    while (more && --budget > 0 && loop->input.socket == sock && input_waits(loop, sock));
 }
 
 static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks) {
@@ -147,6 +186,14 @@ static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_
         tell_end(loop, sock, callbacks);
     else if ((waits || ended) && !held_back(sock))
         p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+    if (loop->input.socket != sock) return;
+    loop->input.socket = NULL;
+    p2pi_connection_pump(sock);
+}
+
+/* The usual case: everything was taken, and receiving goes on. */
+static inline bool undisturbed(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
+    return loop->input.length == 0 && sock->in.inbox == NULL && sock->end == 0 && sock->receiving && !sock->full;
 }
 
 /* One round for one socket: its messages, then its end, if that has been reached. */
@@ -158,24 +205,23 @@ void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const u
     loop->input.data = data;
     loop->input.length = length;
     p2pi_socket_pin(sock);
-    if (callbacks->on_message != NULL) {
+    if (!input_waits(loop, sock)) {
+        /* only an end to tell, or receiving to be taken up again */
+    } else if (callbacks->on_message != NULL) {
         call_on_message(loop, sock, callbacks->on_message);
-    } else if (callbacks->on_read != NULL && !held_back(sock) && frame_waits(sock)) {
+    } else if (callbacks->on_read != NULL && frame_waits(sock)) {
         read_called = true;
         call_on_read(loop, sock, callbacks->on_read);
     }
-    if (loop->input.socket == sock) settle(loop, sock, callbacks, read_called);
-    if (loop->input.socket == sock) {
-        loop->input.socket = NULL;
-        p2pi_connection_pump(sock);
-    }
+    if (loop->input.socket == sock && !undisturbed(loop, sock)) settle(loop, sock, callbacks, read_called);
+    if (loop->input.socket == sock) loop->input.socket = NULL;
     p2pi_socket_unpin(sock);
 }
 
 /* Receive while there is room for it: not behind untaken messages, not while the own output is stuck. */
 void p2pi_connection_pump(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    bool wanted = sock->state == P2PI_STATE_CONNECTED && sock->end == 0;
+    bool wanted = sock->end == 0 && sock->state == P2PI_STATE_CONNECTED;
     if (wanted && !sock->remainder) wanted = !held_back(sock) && (sock->in.inbox == NULL || !frame_waits(sock));
     if (wanted == sock->receiving) return;
     int result = wanted ? loop->ops.recv_start(loop->backend, &sock->entry->io)
@@ -203,12 +249,22 @@ int p2pi_connection_start(p2p_socket_t *sock) {
     return P2P_OK;
 }
 
-/* A RECV event: `result` bytes at data, 0 = the end, or an error. */
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result) {
-    if (result > 0) loop->stats.bytes_in += (uint64_t)result;
-    if (result <= 0) p2pi_connection_end(sock, result == 0 ? P2P_ERR_CLOSED : p2pi_fail_os(loop->sys, result));
+static void received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    p2pi_connection_end(sock, result == 0 ? P2P_ERR_CLOSED : p2pi_fail_os(loop->sys, result));
     if (sock->remainder)
         p2pi_remainder_advance(sock);
     else
-        p2pi_connection_deliver(loop, sock, data, result > 0 ? (size_t)result : 0);
+        p2pi_connection_deliver(loop, sock, NULL, 0);
+}
+
+/* A RECV event: `result` bytes at data, 0 = the end, or an error; `more`: receiving goes on. */
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result,
+                              bool more) {
+    sock->receiving = more;
+    if (result <= 0) {
+        received_end(loop, sock, result);
+        return;
+    }
+    loop->stats.bytes_in += (uint64_t)result;
+    if (!sock->remainder) p2pi_connection_deliver(loop, sock, data, (size_t)result);
 }

@@ -17,71 +17,43 @@ static void drop(p2p_event_loop_t *loop, const p2p_backend_event *event) {
 }
 
 static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
-    if ((event->flags & P2P_MORE) == 0) sock->receiving = false;
-    if ((event->flags & P2P_NO_BUFFERS) != 0) {
+    bool more = (event->flags & P2P_MORE) != 0;
+    if (event->result > 0) {
+        loop->stats.buffers_lent++;
+        p2pi_connection_received(loop, sock, p2pi_buffer_at(loop, event->u.buffer_index), event->result, more);
+        loop->stats.buffers_lent--;
+        loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
+    } else if ((event->flags & P2P_NO_BUFFERS) != 0) {
+        sock->receiving = more;
         p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* all lent buffers are back by the next turn: arm again then */
-        return;
+    } else {
+        p2pi_connection_received(loop, sock, NULL, event->result, more);
     }
-    if (event->result <= 0) {
-        p2pi_connection_received(loop, sock, NULL, event->result);
-        return;
-    }
-    loop->stats.buffers_lent++;
-    p2pi_connection_received(loop, sock, p2pi_buffer_at(loop, event->u.buffer_index), event->result);
-    loop->stats.buffers_lent--;
-    loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
 }
 
 static void completed(p2p_event_loop_t *loop, p2pi_entry *entry, const p2p_backend_event *event) {
-    if (event->kind == P2P_EVENT_RECV && entry->kind == P2PI_CONNECTION)
+    if (event->kind == P2P_EVENT_OP_DONE) /* stale or not, the request itself knows whom it concerns */
+        p2pi_request_done(loop, P2PI_CONTAINER(event->u.op, p2pi_request, op), event->result);
+    else if (event->kind == P2P_EVENT_RECV && entry != NULL && entry->kind == P2PI_CONNECTION)
         received(loop, entry->owner, event);
-    else if (event->kind == P2P_EVENT_ACCEPT && entry->kind == P2PI_LISTENER)
-        p2pi_listener_accepted(loop, entry->owner, event);
+    else if (event->kind == P2P_EVENT_ACCEPT && entry != NULL && entry->kind == P2PI_LISTENER)
+        p2pi_listener_accepted(loop, entry->owner, event->u.handle, event->result, event->flags);
+    else if (event->kind == P2P_EVENT_DETACHED)
+        p2pi_entry_detached(&loop->registry, event->token);
     else
         drop(loop, event);
-}
-
-/* Readiness of a socket whose input the core reads: work it off as completions, while the entry stands. */
-static void emulate(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
-    uint64_t token = entry->io.token;
-    p2pi_readiness ready = {
-        .readable = (flags & (P2P_IN | P2P_HUP | P2P_ERR)) != 0,
-        .writable = (flags & (P2P_OUT | P2P_HUP | P2P_ERR)) != 0,
-        .read_budget = loop->options.read_budget,
-        .accept_budget = loop->options.accept_budget,
-    };
-    p2p_backend_event event;
-    while ((ready.readable || ready.writable) && entry->io.token == token && entry->owner != NULL) {
-        if (!p2pi_emul_next(entry, &ready, &event)) break;
-        if (event.kind == P2P_EVENT_OP_DONE)
-            p2pi_request_done(loop, P2PI_CONTAINER(event.u.op, p2pi_request, op), event.result);
-        else
-            completed(loop, entry, &event);
-    }
-}
-
-static void ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
-    switch (entry->kind) {
-        case P2PI_WATCH: p2pi_watch_ready(loop, entry->owner, flags); break;
-        case P2PI_DATAGRAM: p2pi_datagram_ready(loop, entry->owner); break;
-        case P2PI_LISTENER:
-        case P2PI_CONNECTION: emulate(loop, entry, flags); break;
-        default: break;
-    }
 }
 
 void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event) {
-    if (event->kind == P2P_EVENT_OP_DONE) { /* stale or not, the request itself knows whom it concerns */
-        p2pi_request_done(loop, P2PI_CONTAINER(event->u.op, p2pi_request, op), event->result);
-        return;
-    }
     p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
-    if (entry != NULL && event->kind == P2P_EVENT_DETACHED)
-        p2pi_entry_detached(entry);
-    else if (entry == NULL || entry->owner == NULL)
-        drop(loop, event);
-    else if (event->kind == P2P_EVENT_READY)
-        ready(loop, entry, event->flags);
-    else
+    if (event->kind != P2P_EVENT_READY)
         completed(loop, entry, event);
+    else if (entry == NULL)
+        drop(loop, event);
+    else if (entry->kind == P2PI_CONNECTION || entry->kind == P2PI_LISTENER)
+        p2pi_emul_ready(loop, entry, event->flags);
+    else if (entry->kind == P2PI_WATCH)
+        p2pi_watch_ready(loop, entry->owner, event->flags);
+    else if (entry->kind == P2PI_DATAGRAM)
+        p2pi_datagram_ready(loop, entry->owner);
 }

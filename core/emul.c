@@ -90,15 +90,17 @@ static void wait_writable(p2p_op *op) {
     p2pi_entry_want(entry, entry->wanted | P2P_OUT);
 }
 
+/* What a socket can take at once needs no request: see P2PI_SENT in internal.h. */
 static int emul_send(p2p_backend *backend, p2p_op *op) {
     (void)backend;
     p2pi_entry *entry = entry_of(op->io);
     int64_t sent = entry->loop->sys->sendv(op->io->handle, op->iov, op->iov_count, 1);
-    if (sent < 0 && error_of(entry, sent) == P2P_ERR_WOULD_BLOCK)
+    if (sent < 0 && error_of(entry, sent) == P2P_ERR_WOULD_BLOCK) {
         wait_writable(op);
-    else
-        complete(op, sent);
-    return 0;
+        return 0;
+    }
+    P2PI_CONTAINER(op, p2pi_request, op)->result = sent;
+    return P2PI_SENT;
 }
 
 static int emul_connect(p2p_backend *backend, p2p_op *op) {
@@ -141,33 +143,40 @@ const p2p_backend_ops p2pi_emulation = {
     .handle = no_handle,
 };
 
-/* ---- from readiness to events -------------------------------------------------------------------------- */
+/* ---- from readiness to the same completions --------------------------------------------------------------- */
 
 static void disarm(p2pi_entry *entry, uint8_t flag) {
     entry->flags &= (uint8_t)~flag;
     p2pi_entry_want(entry, entry->wanted & ~P2P_IN);
 }
 
-static bool next_recv(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out) {
-    p2p_event_loop_t *loop = entry->loop;
-    uint32_t size = loop->buffers.size;
-    int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
-    if (got < 0 && error_of(entry, got) == P2P_ERR_WOULD_BLOCK) {
-        if (ready->read_budget == loop->options.read_budget) loop->stats.spurious_events++;
-        ready->readable = false;
-        return false;
+static inline bool stands(const p2pi_entry *entry, uint64_t token, uint8_t flag) {
+    return entry->io.token == token && (entry->flags & flag) != 0;
+}
+
+static void recv_ended(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t result, bool first) {
+    if (result < 0 && error_of(entry, result) == P2P_ERR_WOULD_BLOCK) {
+        if (first) loop->stats.spurious_events++;
+        return;
     }
-    out->kind = P2P_EVENT_RECV;
-    out->flags = got > 0 ? P2P_MORE : 0;
-    out->result = (int32_t)got;
-    out->u.buffer_index = 0;
-    if (got <= 0) disarm(entry, P2PI_ENTRY_RECV);
-    /* A short read has emptied the socket; another call would only be told so. */
-    if (got < (int64_t)size || ready->read_budget <= size)
-        ready->readable = false;
-    else
-        ready->read_budget -= size;
-    return true;
+    disarm(entry, P2PI_ENTRY_RECV);
+    p2pi_connection_received(loop, entry->owner, NULL, result, false);
+}
+
+/* Receive until the socket is empty or has had its share of the turn. */
+static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {
+    uint32_t size = loop->buffers.size;
+    uint32_t total = 0;
+    do {
+        int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
+        if (got <= 0) {
+            recv_ended(loop, entry, got, total == 0);
+            return;
+        }
+        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, got, true);
+        if (got < (int64_t)size) return; /* another call would only be told that there is no more */
+        total += size;
+    } while (total < loop->options.read_budget && stands(entry, token, P2PI_ENTRY_RECV));
 }
 
 /* Conditions of one connection that is gone already, not of the listener. */
@@ -176,34 +185,19 @@ static bool is_lost_connection(int error) {
            error == P2P_ERR_REFUSED || error == P2P_ERR_ACCESS;
 }
 
-static bool next_accept(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out) {
-    p2p_event_loop_t *loop = entry->loop;
-    while (ready->accept_budget > 0) {
-        ready->accept_budget--;
-        int result = loop->sys->accept(entry->io.handle, &out->u.handle, 1);
+static void accept_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {
+    for (uint32_t i = 0; i < loop->options.accept_budget && stands(entry, token, P2PI_ENTRY_ACCEPT); i++) {
+        p2p_handle_t handle;
+        int result = loop->sys->accept(entry->io.handle, &handle, 1);
         int error = result < 0 ? error_of(entry, result) : 0;
         if (is_lost_connection(error)) continue;
-        if (error == P2P_ERR_WOULD_BLOCK) break;
-        out->kind = P2P_EVENT_ACCEPT;
-        out->flags = P2P_MORE | P2P_NONBLOCKING;
-        out->result = result < 0 ? result : 0;
-        if (result < 0) ready->readable = false;
-        return true;
+        if (error == P2P_ERR_WOULD_BLOCK) return;
+        p2pi_listener_accepted(loop, entry->owner, handle, result, P2P_MORE | P2P_NONBLOCKING);
     }
-    ready->readable = false;
-    return false;
-}
-
-static bool next_read_side(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out) {
-    if ((entry->flags & P2PI_ENTRY_RECV) != 0) return next_recv(entry, ready, out);
-    if ((entry->flags & P2PI_ENTRY_ACCEPT) != 0) return next_accept(entry, ready, out);
-    p2pi_entry_want(entry, entry->wanted & ~P2P_IN);
-    ready->readable = false;
-    return false;
 }
 
 /* SO_ERROR is 0 too while an attempt goes on, and READY may be spurious: only a peer's name proves it. */
-static bool connect_finished(p2pi_entry *entry, int *result) {
+static bool connect_finished(p2pi_entry *entry, int64_t *result) {
     const p2p_sys_ops *sys = entry->loop->sys;
     p2p_address_t peer;
     *result = sys->connect_result(entry->io.handle);
@@ -212,30 +206,32 @@ static bool connect_finished(p2pi_entry *entry, int *result) {
     return named >= 0 || error_of(entry, named) != P2P_ERR_NOT_CONNECTED;
 }
 
-static bool next_write_side(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out) {
-    ready->writable = false;
+static bool send_finished(p2pi_entry *entry, int64_t *result) {
     p2p_op *op = entry->pending;
-    int64_t result = 0;
-    int connected = 0;
-    if (op != NULL && op->iov != NULL) {
-        result = entry->loop->sys->sendv(op->io->handle, op->iov, op->iov_count, 1);
-        if (result < 0 && error_of(entry, result) == P2P_ERR_WOULD_BLOCK) return false;
-    } else if (op != NULL) {
-        if (!connect_finished(entry, &connected)) return false;
-        result = connected;
-    }
-    entry->pending = NULL;
-    p2pi_entry_want(entry, entry->wanted & ~P2P_OUT);
-    if (op == NULL) return false;
-    out->kind = P2P_EVENT_OP_DONE;
-    out->flags = 0;
-    out->result = (int32_t)(result > INT32_MAX ? INT32_MAX : result);
-    out->u.op = op;
-    return true;
+    *result = entry->loop->sys->sendv(op->io->handle, op->iov, op->iov_count, 1);
+    return *result >= 0 || error_of(entry, *result) != P2P_ERR_WOULD_BLOCK;
 }
 
-bool p2pi_emul_next(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out) {
-    out->token = entry->io.token;
-    if (ready->readable && next_read_side(entry, ready, out)) return true;
-    return ready->writable && next_write_side(entry, ready, out);
+static void request_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
+    p2p_op *op = entry->pending;
+    int64_t result = 0;
+    if (op != NULL && !(op->iov != NULL ? send_finished(entry, &result) : connect_finished(entry, &result))) return;
+    entry->pending = NULL;
+    p2pi_entry_want(entry, entry->wanted & ~P2P_OUT);
+    if (op != NULL) p2pi_request_done(loop, P2PI_CONTAINER(op, p2pi_request, op), result);
+}
+
+/* A READY event of a connection or a listener. Hang-ups and errors are found by the call that was waited for. */
+void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
+    uint64_t token = entry->io.token;
+    if ((flags & (P2P_IN | P2P_HUP | P2P_ERR)) != 0) {
+        if ((entry->flags & P2PI_ENTRY_RECV) != 0)
+            recv_ready(loop, entry, token);
+        else if ((entry->flags & P2PI_ENTRY_ACCEPT) != 0)
+            accept_ready(loop, entry, token);
+        else
+            p2pi_entry_want(entry, entry->wanted & ~P2P_IN);
+    }
+    if ((flags & (P2P_OUT | P2P_HUP | P2P_ERR)) != 0 && entry->io.token == token && entry->owner != NULL)
+        request_ready(loop, entry);
 }

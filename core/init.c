@@ -6,25 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-static void *default_alloc(size_t size, void *user) {
-    (void)user;
-    return malloc(size);
-}
-
-static void *default_realloc(void *block, size_t size, void *user) {
-    (void)user;
-    return realloc(block, size);
-}
-
-static void default_free(void *block, void *user) {
-    (void)user;
-    free(block);
-}
-
-static const p2p_allocator default_allocator = { default_alloc, default_realloc, default_free, NULL };
 
 static struct {
     int starts;
@@ -38,7 +20,7 @@ static struct {
 } process;
 
 const p2p_allocator *p2pi_allocator(void) {
-    return process.own_allocator ? &process.allocator : &default_allocator;
+    return process.own_allocator ? &process.allocator : &p2pi_default_allocator;
 }
 
 const p2p_sys_ops *p2pi_sys(void) {

@@ -11,7 +11,9 @@
 #ifndef P2PI_INTERNAL_H
 #define P2PI_INTERNAL_H
 
+#include "frame.h"
 #include "list.h"
+#include "outbox.h"
 
 #include <p2pnet/backend.h>
 #include <p2pnet/p2pnet.h>
@@ -31,6 +33,7 @@
 /* ---- process: init.c, alloc.c, error.c ---------------------------------------------------- */
 
 const p2p_sys_ops *p2pi_sys(void);
+extern const p2p_allocator p2pi_default_allocator;
 const p2p_allocator *p2pi_allocator(void);
 void p2pi_log(p2p_log_level_t level, const char *format, ...)
 #if defined(__GNUC__)
@@ -88,6 +91,7 @@ typedef struct p2pi_entry {
 typedef struct p2pi_registry {
     uint8_t **chunks; /* entries never move: p2p_io's address is promised to the backend */
     size_t chunk_count, chunk_capacity;
+    size_t size;   /* slots: ENTRIES_PER_CHUNK times chunk_count */
     size_t stride; /* bytes from one entry to the next: the entry and the backend's state */
     p2pi_entry *free_list;
 } p2pi_registry;
@@ -96,35 +100,30 @@ void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size);
 void p2pi_registry_fini(p2pi_registry *registry);
 p2pi_entry *p2pi_registry_add(p2p_event_loop_t *loop, p2pi_kind kind, void *owner);
 void p2pi_registry_remove(p2pi_entry *entry);
+/* For walking: slots 0 to registry->size - 1; kind tells which are in use. */
+static inline p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t slot) {
+    uint8_t *chunk = registry->chunks[slot / P2PI_ENTRIES_PER_CHUNK];
+    return (p2pi_entry *)(void *)(chunk + slot % P2PI_ENTRIES_PER_CHUNK * registry->stride);
+}
 /* The entry of a token, NULL when it is gone. */
-p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token);
-/* For walking: entries 0 to p2pi_registry_size - 1; kind tells which are in use. */
-size_t p2pi_registry_size(const p2pi_registry *registry);
-p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t slot);
+static inline p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token) {
+    size_t slot = (uint32_t)token;
+    if (slot >= registry->size) return NULL;
+    p2pi_entry *entry = p2pi_registry_at(registry, slot);
+    return entry->io.token == token && entry->owner != NULL ? entry : NULL;
+}
 
 /* Let the backend see the entry's handle for the first time. */
 int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags);
 /* Make the backend forget the handle and free the entry; then close the handle if asked to. */
 void p2pi_entry_detach(p2pi_entry *entry, bool close_handle);
 /* The backend's last word on a detached entry. */
-void p2pi_entry_detached(p2pi_entry *entry);
+void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
 /* Detach, and give the owner a new entry without a handle; NULL when there is no memory. */
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
 /* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask);
 int p2pi_entry_apply(p2pi_entry *entry);
-
-/* ---- frame.c: the wire format, pure ---------------------------------------------------------- */
-
-typedef enum p2pi_frame_status { P2PI_FRAME_PARTIAL, P2PI_FRAME_WHOLE, P2PI_FRAME_TOO_LONG } p2pi_frame_status;
-
-/*
- * Look at the first `have` bytes of a frame. *length: the payload's, once the header is there.
- * *missing: for PARTIAL, how many bytes are needed to learn more (the rest of the header, or of the frame).
- */
-p2pi_frame_status p2pi_frame_inspect(const uint8_t *data, size_t have, uint32_t length_max, uint32_t *length,
-                                     size_t *missing);
-void p2pi_frame_header(uint8_t out[P2P_FRAME_HEADER_SIZE], uint32_t length);
 
 /* ---- message.c ------------------------------------------------------------------------------- */
 
@@ -136,45 +135,21 @@ typedef struct p2pi_message {
     uint8_t payload[];
 } p2pi_message;
 
-p2pi_message *p2pi_message_retain(const p2p_message_t *message);
+static inline p2pi_message *p2pi_message_of(const p2p_message_t *message) {
+    return P2PI_CONTAINER((uintptr_t)message, p2pi_message, public_part);
+}
+
+static inline p2pi_message *p2pi_message_retain(p2pi_message *message) {
+    atomic_fetch_add_explicit(&message->references, 1u, memory_order_relaxed);
+    return message;
+}
+
+/* Sending outside a loop, and why a socket that is not simply connected can't send. */
+int p2pi_message_send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message);
+int p2pi_message_usable(p2p_socket_t *sock);
 
 /* From this size on a message sent by p2p_message_send is referred to, not copied. */
 #define P2PI_SHARE_SIZE 1024u
-
-/* ---- outbox.c: bytes to be sent, as a list of chunks ------------------------------------------ */
-
-typedef struct p2pi_chunk {
-    struct p2pi_chunk *next;
-    p2pi_message *message; /* where data lies, or NULL: in bytes[] */
-    const uint8_t *data;
-    uint32_t head, tail; /* sent so far, filled so far */
-    uint32_t capacity;   /* of bytes[] */
-    uint8_t bytes[];
-} p2pi_chunk;
-
-typedef struct p2pi_outbox {
-    p2pi_chunk *first, *last;
-    size_t queued; /* bytes not sent yet, plus sizeof(p2pi_chunk) for each chunk */
-} p2pi_outbox;
-
-/* Spare chunks of one loop. Sockets outside a loop have none and use the allocator. */
-typedef struct p2pi_chunk_pool {
-    p2pi_chunk *spare;
-    uint32_t count;
-} p2pi_chunk_pool;
-
-#define P2PI_CHUNK_SIZE 2048u   /* bytes of an ordinary chunk, its head included */
-#define P2PI_CHUNK_SPARES 256u  /* a pool keeps at most this many */
-#define P2PI_IOV_MAX 64u        /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */
-
-/* Add one frame: copied from data, or message referred to when it is not NULL. All or nothing. */
-int p2pi_outbox_add(p2pi_outbox *box, p2pi_chunk_pool *pool, const void *data, uint32_t length, p2pi_message *message);
-/* Fill iov with what is to be sent next; gives the number of pieces. */
-uint32_t p2pi_outbox_gather(const p2pi_outbox *box, p2p_iov *iov, uint32_t iov_max);
-/* Forget `bytes` that were sent. */
-void p2pi_outbox_consume(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t bytes);
-void p2pi_outbox_clear(p2pi_outbox *box, p2pi_chunk_pool *pool);
-void p2pi_chunk_pool_fini(p2pi_chunk_pool *pool);
 
 /* ---- sockets: socket.c, connection.c, listener.c, datagram.c ----------------------------------- */
 
@@ -234,7 +209,7 @@ struct p2p_socket {
         p2p_read_callback on_read; /* short form: added by p2p_event_loop_add_socket */
     } callbacks;
     void *user_data;
-    p2pi_link again; /* in loop->again: the next turn owes it something; or in loop->closing */
+    p2pi_link again; /* in loop->again: the next turn owes it something; or in loop->closing: freed in step 8 */
     p2pi_link flush; /* in loop->flush: output to be tried */
     union {
         p2pi_inbox *inbox;       /* connection */
@@ -249,23 +224,24 @@ struct p2p_socket {
     int8_t end;                /* how input ended: P2P_ERR_*, 0 = it goes on */
     int8_t output_error;       /* why output is impossible */
     int8_t connect_error;      /* the answer still to be told */
+    int8_t close_reason;       /* for on_close */
     uint8_t type;              /* p2p_socket_type_t */
     uint8_t state;             /* p2pi_state */
     uint8_t tell;              /* P2PI_TELL_* */
     uint8_t pins;              /* callbacks that have it on the stack: not to be freed */
-    bool short_callbacks : 1;
-    bool accepted : 1;        /* loop_free closes it */
+    bool short_callbacks;
+    bool receiving;   /* recv_start is in force */
+    bool end_told;
+    bool full;        /* reached high_water, not below low_water since */
+    bool closing;     /* closed by the user */
+    bool remainder;   /* and still writing */
+    bool doomed;      /* closed while pinned */
+    bool accepted : 1; /* loop_free closes it */
     bool bound : 1;
     bool want_nonblocking : 1; /* what the user asked for */
     bool is_nonblocking : 1;   /* what the handle is */
-    bool receiving : 1;       /* recv_start is in force */
-    bool end_told : 1;
-    bool full : 1;            /* reached high_water, not below low_water since */
-    bool closing : 1;         /* closed by the user */
-    bool remainder : 1;       /* and still writing */
-    bool resetting : 1;       /* abort: RST */
-    bool doomed : 1;          /* closed while pinned */
-    bool shut : 1;            /* remainder: the peer has been told */
+    bool resetting : 1;        /* abort: RST */
+    bool shut : 1;             /* remainder: the peer has been told */
 };
 
 /* socket.c */
@@ -290,6 +266,7 @@ static inline const p2p_socket_callbacks_t *p2pi_callbacks(const p2p_socket_t *s
 int p2pi_socket_register(p2p_socket_t *sock);
 void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle);
 void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset);
+void p2pi_socket_finish(p2p_socket_t *sock);
 /* Whether the registration that had this token still stands. */
 bool p2pi_socket_current(const p2p_socket_t *sock, uint64_t token);
 
@@ -302,7 +279,8 @@ void p2pi_tell_error(p2p_event_loop_t *loop, p2p_socket_t *sock, int error);
 /* connection.c: message mode */
 void p2pi_connection_set_limit(p2p_socket_t *sock);
 int p2pi_connection_start(p2p_socket_t *sock);
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result);
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result,
+                              bool more);
 void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
 void p2pi_connection_pump(p2p_socket_t *sock);
 void p2pi_connection_end(p2p_socket_t *sock, int error);
@@ -319,7 +297,6 @@ void p2pi_inbox_release(p2p_socket_t *sock);
 void p2pi_inbox_unlend(p2p_socket_t *sock, p2pi_inbox *lent);
 
 /* output.c: a registered connection's sending */
-int p2pi_output_send(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message);
 void p2pi_output_flush(p2p_event_loop_t *loop);
 void p2pi_output_schedule(p2p_socket_t *sock);
 int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address);
@@ -339,7 +316,9 @@ void p2pi_remainder_finish(p2p_socket_t *sock);
 /* listener.c, datagram.c, watch.c */
 int p2pi_listener_start(p2p_socket_t *sock);
 void p2pi_listener_stop(p2p_socket_t *sock);
-void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event);
+void p2pi_listener_drop(p2p_socket_t *sock);
+void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_handle_t handle, int result,
+                            uint32_t flags);
 void p2pi_listener_tell(p2p_event_loop_t *loop, p2p_socket_t *sock);
 p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock);
 int p2pi_datagram_start(p2p_socket_t *sock);
@@ -420,14 +399,14 @@ int p2pi_resolve_backend(p2p_event_loop_t *loop);
 /* emul.c: receive, accept, send and connect built on readiness */
 extern const p2p_backend_ops p2pi_emulation;
 
-/* What is left of one READY event. */
-typedef struct p2pi_readiness {
-    bool readable, writable;
-    uint32_t read_budget, accept_budget;
-} p2pi_readiness;
+/*
+ * What the emulation's `send` gives beside 0 and failure: all that could be written was written within the call, and
+ * the request, its result filled in, is free again. A backend's own `send` never does that (B10).
+ */
+#define P2PI_SENT 1
 
-/* Turn readiness into the next completion event; false when nothing is left. */
-bool p2pi_emul_next(p2pi_entry *entry, p2pi_readiness *ready, p2p_backend_event *out);
+/* Work a READY event off as the completions it stands for. */
+void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags);
 
 /* dispatch.c */
 void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event);

@@ -25,24 +25,34 @@ static void on_resume(p2p_timer_t *timer, void *user_data) {
 
 int p2pi_listener_start(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    p2pi_listener *listener = p2pi_alloc_zeroed(sizeof *listener);
+    if (sock->in.listener == NULL) sock->in.listener = p2pi_alloc_zeroed(sizeof *sock->in.listener);
+    p2pi_listener *listener = sock->in.listener;
     if (listener == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
-    sock->in.listener = listener;
     listener->resume = p2pi_timer_create_private(loop, on_resume, sock);
     if (listener->resume == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    if (listener->waiting_count > 0) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* left over from an earlier loop */
     int result = loop->ops.accept_start(loop->backend, &sock->entry->io);
     if (result < 0) return p2pi_fail_os(loop->sys, result);
     listener->accepting = true;
     return P2P_OK;
 }
 
+/* Out of the loop; what it accepted and nobody took stays for p2p_socket_accept. */
 void p2pi_listener_stop(p2p_socket_t *sock) {
     if (sock->state != P2PI_STATE_LISTENING || sock->in.listener == NULL) return;
     p2pi_listener *listener = sock->in.listener;
-    sock->in.listener = NULL;
-    for (uint32_t i = 0; i < listener->waiting_count; i++) sock->loop->sys->close(listener->waiting[i].handle);
-    p2pi_free(listener->waiting);
     p2p_timer_free(listener->resume);
+    listener->resume = NULL;
+    listener->accepting = listener->paused = false;
+    if (listener->waiting_count == 0) p2pi_listener_drop(sock);
+}
+
+void p2pi_listener_drop(p2p_socket_t *sock) {
+    if (sock->state != P2PI_STATE_LISTENING || sock->in.listener == NULL) return;
+    p2pi_listener *listener = sock->in.listener;
+    sock->in.listener = NULL;
+    for (uint32_t i = 0; i < listener->waiting_count; i++) p2pi_sys()->close(listener->waiting[i].handle);
+    p2pi_free(listener->waiting);
     p2pi_free(listener);
 }
 
@@ -70,6 +80,10 @@ p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock) {
     taken->is_nonblocking = listener->waiting[0].nonblocking;
     listener->waiting_count--;
     memmove(listener->waiting, listener->waiting + 1, listener->waiting_count * sizeof *listener->waiting);
+    if (sock->loop == NULL) {
+        if (listener->waiting_count == 0) p2pi_listener_drop(sock);
+        return taken;
+    }
     sock->loop->stats.accepted++;
     if (listener->waiting_count == 0) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* accepting may go on */
     return taken;
@@ -109,13 +123,14 @@ static void pause(p2p_event_loop_t *loop, p2p_socket_t *sock, int error) {
     p2pi_socket_unpin(sock);
 }
 
-/* An ACCEPT event. */
-void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
-    if ((event->flags & P2P_MORE) == 0) sock->in.listener->accepting = false;
-    if (event->result < 0) {
-        pause(loop, sock, p2pi_fail_os(loop->sys, event->result));
-    } else if (push(sock->in.listener, event->u.handle, (event->flags & P2P_NONBLOCKING) != 0) < 0) {
-        loop->sys->close(event->u.handle);
+/* An ACCEPT event: a new handle, or why there is none. flags: P2P_MORE, P2P_NONBLOCKING. */
+void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_handle_t handle, int result,
+                            uint32_t flags) {
+    if ((flags & P2P_MORE) == 0) sock->in.listener->accepting = false;
+    if (result < 0) {
+        pause(loop, sock, p2pi_fail_os(loop->sys, result));
+    } else if (push(sock->in.listener, handle, (flags & P2P_NONBLOCKING) != 0) < 0) {
+        loop->sys->close(handle);
         pause(loop, sock, P2P_ERR_NO_MEMORY);
     } else {
         p2pi_listener_tell(loop, sock);

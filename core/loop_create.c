@@ -110,7 +110,7 @@ static p2p_socket_t *socket_at(const p2p_event_loop_t *loop, size_t slot) {
 
 /* Accepted sockets are the loop's to close, the others the user's. */
 static void release_sockets(p2p_event_loop_t *loop, bool forked) {
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2p_socket_t *sock = socket_at(loop, slot);
         if (sock == NULL || sock->closing) continue;
         if (!sock->accepted) {
@@ -125,14 +125,14 @@ static void release_sockets(p2p_event_loop_t *loop, bool forked) {
 }
 
 static void release_watches(p2p_event_loop_t *loop) {
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
         if (entry->kind == P2PI_WATCH) p2p_watch_free(entry->owner);
     }
 }
 
 static void finish_remainders(p2p_event_loop_t *loop) {
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2p_socket_t *sock = socket_at(loop, slot);
         if (sock != NULL && sock->remainder) p2pi_remainder_finish(sock);
     }
@@ -140,7 +140,7 @@ static void finish_remainders(p2p_event_loop_t *loop) {
 
 /* Handles that wait for a DETACHED event which no wait will bring any more. */
 static void close_detaching(p2p_event_loop_t *loop) {
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
         if ((entry->flags & P2PI_ENTRY_DETACHING) != 0 && (entry->flags & P2PI_ENTRY_CLOSE) != 0)
             loop->sys->close(entry->io.handle);

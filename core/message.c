@@ -4,12 +4,13 @@
 
 #include <string.h>
 
-static p2pi_message *inside(const p2p_message_t *message) {
-    return P2PI_CONTAINER((uintptr_t)message, p2pi_message, public_part);
-}
+#define LENGTH_MAX (UINT32_MAX - 64u) /* so that a frame and its bookkeeping stay within 32 bits */
+_Static_assert(sizeof(p2pi_message) <= 64, "what a message adds to its payload");
+_Static_assert(offsetof(p2pi_message, payload) == offsetof(p2pi_message, header) + P2P_FRAME_HEADER_SIZE,
+               "header and payload are one piece");
 
 p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
-    if (length > UINT32_MAX - sizeof(p2pi_message)) {
+    if (length > LENGTH_MAX) {
         p2pi_fail(P2P_ERR_TOO_LONG);
         return NULL;
     }
@@ -29,15 +30,9 @@ p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
     return &message->public_part;
 }
 
-p2pi_message *p2pi_message_retain(const p2p_message_t *message) {
-    p2pi_message *m = inside(message);
-    atomic_fetch_add_explicit(&m->references, 1u, memory_order_relaxed);
-    return m;
-}
-
 void p2p_message_free(p2p_message_t *message) {
     if (message == NULL) return;
-    p2pi_message *m = inside(message);
+    p2pi_message *m = p2pi_message_of(message);
     if (atomic_fetch_sub_explicit(&m->references, 1u, memory_order_acq_rel) == 1u) p2pi_free(m);
 }
 
@@ -63,7 +58,7 @@ static int write_out(p2p_socket_t *sock) {
     return P2P_OK;
 }
 
-static int usable(p2p_socket_t *sock) {
+int p2pi_message_usable(p2p_socket_t *sock) {
     if (sock->type != P2P_TCP || sock->state == P2PI_STATE_LISTENING) return P2P_ERR_INVALID;
     if (sock->state == P2PI_STATE_CONNECTING) {
         if (sock->loop != NULL) return P2P_OK;
@@ -78,31 +73,16 @@ static int send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_
     if (result < 0) return result;
     result = write_out(sock); /* the rest of an earlier message goes first */
     if (result < 0) return result;
-    result = p2pi_outbox_add(&sock->out, NULL, data, length, message);
+    result = message != NULL && length >= P2PI_SHARE_SIZE ? p2pi_outbox_refer(&sock->out, message)
+                                                          : p2pi_outbox_copy(&sock->out, NULL, data, length);
     if (result < 0) return result;
     result = write_out(sock);
     return result == P2P_ERR_WOULD_BLOCK ? P2P_OK : result; /* taken; the rest is kept */
 }
 
-static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
-    if (sock->state != P2PI_STATE_CONNECTED || sock->type != P2P_TCP) {
-        int result = usable(sock);
-        if (result < 0) return p2pi_fail(result);
-    }
-    if (length > sock->message_limit) return p2pi_fail(P2P_ERR_TOO_LONG);
-    if (sock->loop != NULL) return p2pi_output_send(sock, data, length, message);
+int p2pi_message_send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
     int result = send_now(sock, data, length, message);
     return result < 0 && result != p2p_last_error() ? p2pi_fail(result) : result;
-}
-
-int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
-    if (socket == NULL || message == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    return send_frame(socket, message->data, message->length, inside(message));
-}
-
-int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
-    if (socket == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
-    return send_frame(socket, data, length, NULL);
 }
 
 /* Receive exactly what the frame under way still needs: bytes behind it stay in the system. */
@@ -150,7 +130,7 @@ static p2p_message_t *recv_now(p2p_socket_t *sock) {
 }
 
 p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
-    int result = socket == NULL ? P2P_ERR_INVALID : usable(socket);
+    int result = socket == NULL ? P2P_ERR_INVALID : p2pi_message_usable(socket);
     if (result < 0) {
         p2pi_fail(result);
         return NULL;

@@ -7,26 +7,37 @@
 
 #include <string.h>
 
-static p2pi_request *request_new(p2p_socket_t *sock) {
-    p2p_event_loop_t *loop = sock->loop;
-    p2pi_request *request = loop->requests;
-    if (request != NULL) {
-        loop->requests = request->next;
-    } else {
-        request = p2pi_alloc(sizeof *request + loop->ops.op_state_size);
-        if (request == NULL) return NULL;
-    }
-    if (loop->ops.op_state_size > 0) memset(request + 1, 0, loop->ops.op_state_size);
-    request->op = (p2p_op){ .io = &sock->entry->io, .state = request + 1 };
-    request->next = NULL;
-    request->socket = sock;
-    request->orphan = (p2pi_outbox){ 0 };
-    request->is_connect = request->cancelled = false;
+static p2pi_request *request_alloc(p2p_event_loop_t *loop) {
+    p2pi_request *request = p2pi_alloc_zeroed(sizeof *request + loop->ops.op_state_size);
+    if (request != NULL) request->op.state = request + 1;
     return request;
 }
 
+/* The next spare request, still among the spare ones: most sends need it no longer than the call. */
+static inline p2pi_request *request_ready(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (loop->requests == NULL) loop->requests = request_alloc(loop);
+    p2pi_request *request = loop->requests;
+    if (request == NULL) return NULL;
+    request->op.io = &sock->entry->io;
+    return request;
+}
+
+/* It is under way: its OP_DONE will come. */
+static void request_keep(p2p_socket_t *sock, p2pi_request *request) {
+    sock->loop->requests = request->next;
+    request->socket = sock;
+    sock->request = request;
+}
+
+/* Spare requests are kept as request_new wants them. */
 static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
     if (request->orphan.first != NULL) p2pi_outbox_clear(&request->orphan, &loop->chunks);
+    if (request->is_connect) {
+        request->op.address = NULL;
+        request->is_connect = false;
+    }
+    request->cancelled = false;
     request->next = loop->requests;
     loop->requests = request;
 }
@@ -36,36 +47,72 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
     if (!p2pi_link_used(&sock->flush)) p2pi_list_append(&sock->loop->flush, &sock->flush);
 }
 
-int p2pi_output_send(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+static inline int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
     p2p_event_loop_t *loop = sock->loop;
+    if (sock->state != P2PI_STATE_CONNECTED || sock->type != P2P_TCP) {
+        int result = p2pi_message_usable(sock);
+        if (result < 0) return p2pi_fail(result);
+    }
+    if (length > sock->message_limit) return p2pi_fail(P2P_ERR_TOO_LONG);
+    if (loop == NULL) return p2pi_message_send_now(sock, data, length, message);
     if (sock->output_error != 0) return p2pi_fail(sock->output_error);
     if (sock->out.queued >= loop->options.high_water) {
         sock->full = true;
         loop->stats.sends_refused++;
         return p2pi_fail(P2P_ERR_QUEUE_FULL);
     }
-    int result = p2pi_outbox_add(&sock->out, &loop->chunks, data, length, message);
+    int result = message != NULL && length >= P2PI_SHARE_SIZE
+                     ? p2pi_outbox_refer(&sock->out, message)
+                     : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
     if (result < 0) return p2pi_fail(result);
     if (sock->out.queued >= loop->options.high_water) sock->full = true;
     loop->stats.messages_out++;
-    p2pi_output_schedule(sock);
+    if (!p2pi_link_used(&sock->flush)) p2pi_output_schedule(sock);
     return P2P_OK;
 }
 
-static void start_send(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    p2pi_request *request = request_new(sock);
+int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
+    if (socket == NULL || message == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    return send_frame(socket, message->data, message->length, p2pi_message_of(message));
+}
+
+int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
+    if (socket == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
+    return send_frame(socket, data, length, NULL);
+}
+
+static inline void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    if (result < 0) {
+        p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
+        return;
+    }
+    p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
+    loop->stats.bytes_out += (uint64_t)result;
+    if (sock->out.first != NULL) p2pi_output_schedule(sock);
+    if (sock->remainder) {
+        p2pi_remainder_advance(sock);
+    } else if (sock->full && sock->out.queued < loop->options.low_water) {
+        sock->full = false;
+        p2pi_socket_tell(sock, P2PI_TELL_WRITE | P2PI_TELL_INPUT);
+    }
+}
+
+static inline void start_send(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2pi_request *request = request_ready(sock);
     if (request == NULL) {
         p2pi_output_fail(sock, P2P_ERR_NO_MEMORY);
         return;
     }
+    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
     request->op.iov = request->u.iov;
     request->op.iov_count = p2pi_outbox_gather(&sock->out, request->u.iov, P2PI_IOV_MAX);
-    sock->request = request;
     int result = loop->ops.send(loop->backend, &request->op);
-    if (result >= 0) return;
-    sock->request = NULL;
-    request_free(loop, request);
-    p2pi_output_fail(sock, p2pi_fail_os(loop->sys, result));
+    if (result == P2PI_SENT)
+        sent(loop, sock, request->result);
+    else if (result == 0)
+        request_keep(sock, request);
+    else
+        p2pi_output_fail(sock, p2pi_fail_os(loop->sys, result));
 }
 
 /* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
@@ -73,7 +120,6 @@ void p2pi_output_flush(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while ((link = p2pi_list_pop(&loop->flush)) != NULL) {
         start_send(loop, P2PI_CONTAINER(link, p2p_socket_t, flush));
-        p2pi_request_drain(loop);
     }
 }
 
@@ -124,33 +170,21 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
     p2pi_socket_tell(sock, sock->end == 0 && error == P2P_ERR_RESET ? P2PI_TELL_INPUT : P2PI_TELL_ERROR);
 }
 
-static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
-    if (result < 0) {
-        p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
-        return;
-    }
-    p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
-    loop->stats.bytes_out += (uint64_t)result;
-    p2pi_output_schedule(sock);
-    if (sock->remainder) {
-        p2pi_remainder_advance(sock);
-        return;
-    }
-    if (sock->full && sock->out.queued < loop->options.low_water) {
-        sock->full = false;
-        p2pi_socket_tell(sock, P2PI_TELL_WRITE | P2PI_TELL_INPUT);
-    }
-}
-
 static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     if (result >= 0) {
         sock->state = P2PI_STATE_CONNECTED;
         p2pi_output_schedule(sock);
+        if (sock->remainder) p2pi_connection_pump(sock);
         p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
         return;
     }
     int error = loop->sys->translate_error((int)-result);
     p2pi_output_abandon(sock);
+    if (sock->remainder) {
+        sock->output_error = (int8_t)error;
+        p2pi_remainder_finish(sock);
+        return;
+    }
     sock->connect_error = (int8_t)error;
     sock->state = P2PI_STATE_FRESH; /* may be tried again */
     sock->bound = false;
@@ -176,14 +210,16 @@ void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t re
 
 static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     p2p_event_loop_t *loop = sock->loop;
-    p2pi_request *request = request_new(sock);
+    p2pi_request *request = request_ready(sock);
     if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    request_keep(sock, request);
+    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
     request->is_connect = true;
+    request->op.iov = NULL;
     if (address != NULL) {
         request->u.address = *address;
         request->op.address = &request->u.address;
     }
-    sock->request = request;
     int result = loop->ops.connect(loop->backend, &request->op);
     if (result >= 0) return P2P_OK;
     sock->request = NULL;

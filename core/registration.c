@@ -104,8 +104,11 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
     }
     leave_lists(sock);
     p2pi_listener_stop(sock);
-    if (close_handle) p2pi_outbox_clear(&sock->out, &loop->chunks);
-    if (close_handle) p2pi_inbox_release(sock);
+    if (close_handle) {
+        p2pi_outbox_clear(&sock->out, &loop->chunks);
+        p2pi_listener_drop(sock);
+        p2pi_inbox_release(sock);
+    }
     if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
         loop->sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);
     bool attached = false;
@@ -130,20 +133,25 @@ int p2p_event_loop_remove_socket(p2p_event_loop_t *loop, p2p_socket_t *socket) {
     return p2pi_socket_sync_mode(socket);
 }
 
+/* The end of a closed socket's registration. It is freed after on_close, or at once when nobody can notice. */
+void p2pi_socket_finish(p2p_socket_t *sock) {
+    p2p_event_loop_t *loop = sock->loop;
+    p2p_socket_callbacks_t room;
+    p2pi_socket_unregister(sock, true);
+    if (p2pi_callbacks(sock, &room)->on_close == NULL && !loop->in_turn)
+        p2pi_socket_destroy(sock);
+    else
+        p2pi_list_append(&loop->closing, &sock->again);
+}
+
 void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     p2p_event_loop_t *loop = sock->loop;
     P2P_ASSERT(!sock->closing);
     sock->closing = true;
     sock->resetting = reset;
+    sock->close_reason = sock->end != 0 ? sock->end : sock->output_error;
     count_socket(loop, -1);
-    if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_unregister(sock, true);
-    p2p_socket_callbacks_t room;
-    bool silent = p2pi_callbacks(sock, &room)->on_close == NULL && !sock->remainder;
-    if (silent && !loop->in_turn) {
-        p2pi_socket_destroy(sock);
-        return;
-    }
-    p2pi_list_append(&loop->closing, &sock->again);
+    if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_finish(sock);
 }
 
 int p2p_event_loop_socket_count(p2p_event_loop_t *loop) {

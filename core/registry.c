@@ -17,15 +17,6 @@ void p2pi_registry_fini(p2pi_registry *registry) {
     p2pi_free(registry->chunks);
 }
 
-size_t p2pi_registry_size(const p2pi_registry *registry) {
-    return registry->chunk_count * P2PI_ENTRIES_PER_CHUNK;
-}
-
-p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t slot) {
-    uint8_t *chunk = registry->chunks[slot / P2PI_ENTRIES_PER_CHUNK];
-    return (p2pi_entry *)(void *)(chunk + slot % P2PI_ENTRIES_PER_CHUNK * registry->stride);
-}
-
 static int grow(p2pi_registry *registry) {
     if (registry->chunk_count == registry->chunk_capacity) {
         size_t capacity = registry->chunk_capacity == 0 ? 8 : registry->chunk_capacity * 2;
@@ -37,7 +28,8 @@ static int grow(p2pi_registry *registry) {
     uint8_t *chunk = p2pi_alloc_zeroed(P2PI_ENTRIES_PER_CHUNK * registry->stride);
     if (chunk == NULL) return P2P_ERR_NO_MEMORY;
     registry->chunks[registry->chunk_count++] = chunk;
-    size_t slot = p2pi_registry_size(registry);
+    registry->size += P2PI_ENTRIES_PER_CHUNK;
+    size_t slot = registry->size;
     for (size_t i = 0; i < P2PI_ENTRIES_PER_CHUNK; i++) {
         p2pi_entry *entry = p2pi_registry_at(registry, --slot);
         entry->io.token = (uint64_t)1 << 32 | slot;
@@ -79,13 +71,6 @@ void p2pi_registry_remove(p2pi_entry *entry) {
     entry->loop->registry.free_list = entry;
 }
 
-p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token) {
-    size_t slot = (uint32_t)token;
-    if (slot >= p2pi_registry_size(registry)) return NULL;
-    p2pi_entry *entry = p2pi_registry_at(registry, slot);
-    return entry->io.token == token && entry->kind != P2PI_FREE ? entry : NULL;
-}
-
 int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags) {
     p2p_event_loop_t *loop = entry->loop;
     entry->io.handle = handle;
@@ -110,8 +95,10 @@ void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
     p2pi_registry_remove(entry);
 }
 
-void p2pi_entry_detached(p2pi_entry *entry) {
-    if ((entry->flags & P2PI_ENTRY_DETACHING) == 0) return;
+void p2pi_entry_detached(p2pi_registry *registry, uint64_t token) {
+    size_t slot = (uint32_t)token;
+    p2pi_entry *entry = slot < registry->size ? p2pi_registry_at(registry, slot) : NULL;
+    if (entry == NULL || entry->io.token != token || (entry->flags & P2PI_ENTRY_DETACHING) == 0) return;
     if ((entry->flags & P2PI_ENTRY_CLOSE) != 0) entry->loop->sys->close(entry->io.handle);
     entry->flags &= (uint8_t) ~(P2PI_ENTRY_DETACHING | P2PI_ENTRY_CLOSE);
     p2pi_registry_remove(entry);

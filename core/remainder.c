@@ -5,13 +5,14 @@
 #include "internal.h"
 
 bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
-    return sock->state == P2PI_STATE_CONNECTED && sock->out.first != NULL;
+    return sock->out.first != NULL && (sock->state == P2PI_STATE_CONNECTED || sock->state == P2PI_STATE_CONNECTING);
 }
 
 static void on_deadline(p2p_timer_t *timer, void *user_data) {
     (void)timer;
     p2p_socket_t *sock = user_data;
     sock->resetting = true; /* what is left is lost: the peer shall not take it for a clean end */
+    sock->close_reason = P2P_ERR_TIMED_OUT;
     p2pi_remainder_finish(sock);
 }
 
@@ -52,11 +53,6 @@ void p2pi_remainder_finish(p2p_socket_t *sock) {
     sock->in.deadline = NULL;
     sock->remainder = false;
     loop->remainder_count--;
-    bool owes_on_close = p2pi_link_used(&sock->again);
-    if (owes_on_close) p2pi_list_remove(&sock->again);
-    p2pi_socket_unregister(sock, true);
-    if (owes_on_close)
-        p2pi_list_append(&loop->closing, &sock->again);
-    else
-        p2pi_socket_destroy(sock);
+    if (sock->output_error != 0) sock->close_reason = sock->output_error;
+    p2pi_socket_finish(sock);
 }

@@ -143,7 +143,7 @@ p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener) {
         p2pi_fail(P2P_ERR_INVALID);
         return NULL;
     }
-    if (listener->loop != NULL) return p2pi_listener_take(listener);
+    if (listener->loop != NULL || listener->in.listener != NULL) return p2pi_listener_take(listener);
     if (p2pi_socket_sync_mode(listener) < 0) return NULL;
     const p2p_sys_ops *sys = p2pi_sys();
     p2p_handle_t handle;
@@ -297,6 +297,7 @@ void p2pi_socket_destroy(p2p_socket_t *sock) {
 static void close_outside(p2p_socket_t *sock, bool reset) {
     const p2p_sys_ops *sys = p2pi_sys();
     p2pi_outbox_clear(&sock->out, NULL);
+    p2pi_listener_drop(sock);
     p2pi_inbox_release(sock);
     if (sock->handle != P2P_INVALID_HANDLE) {
         if (reset) sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);

@@ -7,7 +7,7 @@
 
 static uint64_t output_queued(const p2p_event_loop_t *loop) {
     uint64_t queued = 0;
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         const p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
         if (entry->kind == P2PI_CONNECTION) queued += ((const p2p_socket_t *)entry->owner)->out.queued;
     }
@@ -74,7 +74,7 @@ int p2p_event_loop_dump(const p2p_event_loop_t *loop, p2p_dump_callback callback
     line(&sink, "loop on %s: %u sockets, %u watches, %u timers active, %u remainders", loop->ops.name,
          (unsigned)loop->socket_count, (unsigned)loop->watch_count, (unsigned)loop->timers.active,
          (unsigned)loop->remainder_count);
-    for (size_t slot = 0; slot < p2pi_registry_size(&loop->registry); slot++) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
         const p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
         if (entry->kind == P2PI_FREE || entry->kind == P2PI_GONE) continue;
         if (entry->kind == P2PI_WATCH)
@@ -82,7 +82,7 @@ int p2p_event_loop_dump(const p2p_event_loop_t *loop, p2p_dump_callback callback
         else
             dump_socket(&sink, entry);
     }
-    if (loop->timers.active > 0)
-        line(&sink, "next timer in %lld us", (long long)((p2pi_timers_next(&loop->timers) - loop->sys->now_ns()) / 1000));
+    int64_t left_ns = p2pi_timers_next(&loop->timers) - loop->sys->now_ns();
+    if (loop->timers.active > 0) line(&sink, "next timer in %lld us", (long long)(left_ns / 1000));
     return sink.lines;
 }

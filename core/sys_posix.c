@@ -100,6 +100,7 @@ static const char *environment(const char *name) {
 static int translate_error(int os_error) {
     switch (os_error) {
     case 0: return 0;
+    case EINTR: /* of a call that does not wait: nothing was done, try again */
     case EAGAIN:
 #if EWOULDBLOCK != EAGAIN
     case EWOULDBLOCK:
@@ -298,24 +299,38 @@ static int shutdown_send(p2p_handle_t handle) {
 
 /* ---- data ---- */
 
-static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
+/* A call that may block is made again after a signal. One that may not tells of the signal, as a moment in which
+ * nothing could be done (see translate_error), and is as short as it can be: two of these serve each message. */
+
+static int64_t recv_blocking(p2p_handle_t handle, void *buffer, size_t size) {
     ssize_t count;
     do {
-        count = recv(handle, buffer, size, dontwait ? MSG_DONTWAIT : 0);
+        count = recv(handle, buffer, size, 0);
     } while (count < 0 && errno == EINTR);
     return count < 0 ? failure() : count;
 }
 
-static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
-    int flags = SEND_FLAGS | (dontwait ? MSG_DONTWAIT : 0);
+static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
+    if (!dontwait) return recv_blocking(handle, buffer, size);
+    ssize_t count = recv(handle, buffer, size, MSG_DONTWAIT);
+    return count < 0 ? failure() : count;
+}
+
+static int64_t send_gathered(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
     struct msghdr message;
     memset(&message, 0, sizeof(message));
     message.msg_iov = (struct iovec *)(uintptr_t)iov; /* sendmsg only reads what it points to */
     message.msg_iovlen = count < IOV_COUNT_MAX ? count : IOV_COUNT_MAX;
     ssize_t sent;
     do {
-        sent = count == 1 ? send(handle, iov->base, iov->len, flags) : sendmsg(handle, &message, flags);
+        sent = sendmsg(handle, &message, SEND_FLAGS | (dontwait ? MSG_DONTWAIT : 0));
     } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? failure() : sent;
+}
+
+static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
+    if (count != 1 || !dontwait) return send_gathered(handle, iov, count, dontwait);
+    ssize_t sent = send(handle, iov->base, iov->len, SEND_FLAGS | MSG_DONTWAIT); /* one piece needs no header */
     return sent < 0 ? failure() : sent;
 }
 

@@ -62,13 +62,9 @@ static void tell(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 }
 
 void p2pi_tell_run(p2p_event_loop_t *loop, p2pi_link *owed) {
-    p2pi_link *link;
+    p2pi_link *link = p2pi_list_pop(owed);
+    if (link != NULL) p2pi_list_append(owed, link); /* who was first comes last: nobody always wins */
     while ((link = p2pi_list_pop(owed)) != NULL) tell(loop, P2PI_CONTAINER(link, p2p_socket_t, again));
-}
-
-static int close_reason(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
-    if (loop->freeing) return P2P_ERR_CANCELLED;
-    return sock->end != 0 ? sock->end : sock->output_error;
 }
 
 /* Step 8. Sockets closed by these callbacks have theirs in the next turn. */
@@ -81,9 +77,9 @@ void p2pi_closing_run(p2p_event_loop_t *loop) {
         const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
         if (callbacks->on_close != NULL) {
             int64_t entered_ns = p2pi_callback_enter(loop);
-            callbacks->on_close(sock, close_reason(loop, sock), sock->user_data);
+            callbacks->on_close(sock, loop->freeing ? P2P_ERR_CANCELLED : sock->close_reason, sock->user_data);
             p2pi_callback_leave(loop, entered_ns);
         }
-        if (!sock->remainder) p2pi_socket_destroy(sock);
+        p2pi_socket_destroy(sock);
     }
 }

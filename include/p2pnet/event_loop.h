@@ -51,9 +51,10 @@ typedef void (*p2p_message_callback)(p2p_socket_t *sock, const void *data, uint3
 typedef void (*p2p_connect_callback)(p2p_socket_t *sock, int error, void *user_data);
 
 /**
- * The last callback of a socket, once, in the closing phase of a turn, whoever closed it. Do no more
- * than compare `sock` with your records. `reason`: 0 = closed in good health; P2P_ERR_CANCELLED = the
- * loop was freed; else how the connection had ended before (P2P_ERR_CLOSED, RESET, TRUNCATED …).
+ * The last callback of a socket, once, just before it is freed, whoever closed it: in the closing phase of the
+ * turn, or when the messages still queued then have been written. Do no more than compare `sock` with your
+ * records. `reason`: 0 = closed in good health, everything written; P2P_ERR_TIMED_OUT = drain_timeout_ms was
+ * not enough; P2P_ERR_CANCELLED = the loop was freed; else how the connection had ended (CLOSED, RESET …).
  */
 typedef void (*p2p_close_callback)(p2p_socket_t *sock, int reason, void *user_data);
 
@@ -81,7 +82,7 @@ typedef struct p2p_socket_callbacks {
 
 /* ---- creation --------------------------------------------------------------------------- */
 
-/** Start from P2P_EVENT_LOOP_OPTIONS_INIT. A number left 0 means its default, except where 0 is said to have a meaning. */
+/** Start from P2P_EVENT_LOOP_OPTIONS_INIT. A number left 0 means its default. */
 typedef struct p2p_event_loop_options {
     size_t size; /**< sizeof(p2p_event_loop_options_t) */
 
@@ -118,7 +119,8 @@ typedef struct p2p_event_loop_options {
  * Make a loop with default options.
  *
  * @return the loop; NULL with P2P_ERR_NOT_SUPPORTED (no backend works here: see
- *         p2p_event_loop_backend_report), NOT_FOUND (P2P_BACKEND names an unknown one), NO_MEMORY, TOO_MANY_FILES, SYSTEM.
+ *         p2p_event_loop_backend_report), NOT_FOUND (P2P_BACKEND names an unknown one), NO_MEMORY,
+ *         TOO_MANY_FILES, SYSTEM.
  * Thread: any.
  */
 P2P_API p2p_event_loop_t *p2p_event_loop_create(void);
@@ -203,7 +205,7 @@ P2P_API int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms);
  */
 P2P_API void p2p_event_loop_stop(p2p_event_loop_t *loop);
 
-/** Make a turn under way stop waiting. Many calls may cause one turn. Thread: any; safe in a signal handler on POSIX. */
+/** Make a turn under way stop waiting. Many calls may cause one turn. Thread: any; safe in a signal handler (POSIX). */
 P2P_API void p2p_event_loop_wake(p2p_event_loop_t *loop);
 
 /**
@@ -286,7 +288,7 @@ P2P_API const char *p2p_backend_verdict_name(p2p_backend_verdict_t verdict);
 /* ---- looking inside ------------------------------------------------------------------------ */
 
 /** Counters since creation, unless said otherwise. Set `size` before the call. */
-typedef struct p2p_event_loop_stats {
+typedef struct p2p_loop_stats {
     size_t size;
     uint64_t turns;
     uint64_t waits;            /**< calls into the backend */

@@ -69,7 +69,7 @@ typedef struct p2p_sys_ops {
     int (*set_option)(p2p_handle_t handle, p2p_sys_option option, int value);
     int (*bind)(p2p_handle_t handle, const p2p_address_t *address);
     int (*listen)(p2p_handle_t handle, int backlog);
-    int (*accept)(p2p_handle_t listener, p2p_handle_t *out, int nonblocking); /**< ECONNABORTED is reported, EINTR is not */
+    int (*accept)(p2p_handle_t listener, p2p_handle_t *out, int nonblocking);
     int (*connect)(p2p_handle_t handle, const p2p_address_t *address); /**< EINTR is reported as EINPROGRESS */
     int (*connect_result)(p2p_handle_t handle); /**< SO_ERROR of a finished connect: 0 or negative */
     int (*shutdown_send)(p2p_handle_t handle);

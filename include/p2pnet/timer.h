@@ -48,7 +48,11 @@ P2P_API int p2p_timer_start(p2p_timer_t *timer, uint64_t delay_ns, uint64_t repe
  */
 P2P_API int p2p_timer_start_at(p2p_timer_t *timer, int64_t deadline_ns, uint64_t repeat_ns);
 
-/** Stop. Its callback does not run any more, even if it was due this turn. @return 0; P2P_ERR_INVALID. Thread: the loop's. */
+/**
+ * Stop. Its callback does not run any more, even if it was due this turn.
+ * @return 0; P2P_ERR_INVALID.
+ * Thread: the loop's.
+ */
 P2P_API int p2p_timer_stop(p2p_timer_t *timer);
 
 /** Stop and free. NULL is ignored. The pointer is dead afterwards. Thread: the loop's. */
