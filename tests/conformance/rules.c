@@ -1,0 +1,665 @@
+/* One or more cases for each of the rules B1 to B14 that a table can show by itself. */
+#include "cases.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/epoll.h>
+#endif
+
+/* ---- B1: a whole system made of nothing ---- */
+
+/*
+ * Handles 3000 to 3007 exist in this system only. A backend that asked the real one about them would be told
+ * EBADF.
+ */
+enum { SIM_FIRST = 3000, SIM_COUNT = 8, SIM_WAKE = 3100, SIM_EPOLL = 3101 };
+
+static struct {
+    uint32_t ready[SIM_COUNT];
+    bool woken, epoll_open, wake_is_open;
+    struct { uint32_t events; uint64_t data; } set[SIM_COUNT + 1]; /* the last is the wake-up's */
+} sim;
+
+static int sim_index(p2p_handle_t handle) {
+    if (handle == SIM_WAKE) {
+        return SIM_COUNT;
+    }
+    return handle >= SIM_FIRST && handle < SIM_FIRST + SIM_COUNT ? handle - SIM_FIRST : -1;
+}
+
+static uint32_t sim_state(p2p_handle_t handle) {
+    int index = sim_index(handle);
+    return index < 0 ? 0 : index == SIM_COUNT ? (sim.woken ? P2P_IN : 0) : sim.ready[index];
+}
+
+static int sim_inspect(p2p_handle_t handle) {
+    return sim_index(handle) < 0 ? -EBADF : (int)(P2P_SYS_STREAM | P2P_SYS_CONNECTED | P2P_SYS_NONBLOCKING);
+}
+
+static int sim_set_nonblocking(p2p_handle_t handle, int enabled) {
+    (void)enabled;
+    return sim_index(handle) < 0 ? -EBADF : 0;
+}
+
+static int sim_wake_open(p2p_handle_t ends[2]) {
+    ends[0] = ends[1] = SIM_WAKE;
+    sim.wake_is_open = true;
+    return 0;
+}
+
+static int sim_wake_signal(p2p_handle_t end) {
+    sim.woken = end == SIM_WAKE;
+    return 0;
+}
+
+static int sim_wake_drain(p2p_handle_t end) {
+    sim.woken = sim.woken && end != SIM_WAKE;
+    return 0;
+}
+
+static void sim_wake_close(p2p_handle_t ends[2]) {
+    sim.wake_is_open = sim.wake_is_open && ends[0] != SIM_WAKE;
+}
+
+static int sim_close(p2p_handle_t handle) {
+    sim.epoll_open = sim.epoll_open && handle != SIM_EPOLL;
+    return 0;
+}
+
+static int sim_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
+    (void)timeout_ns;
+    int ready = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t flags = sim_state(fds[i].fd);
+        fds[i].revents = (short)(((flags & P2P_IN ? POLLIN : 0) | (flags & P2P_OUT ? POLLOUT : 0)) & fds[i].events);
+        ready += fds[i].revents != 0;
+    }
+    return ready;
+}
+
+static int sim_select_one(int nfds, unsigned long *set, uint32_t flag) {
+    const int bits = (int)sizeof(*set) * CHAR_BIT;
+    int ready = 0;
+    for (int handle = 0; handle < nfds; handle++) {
+        unsigned long bit = 1ul << (handle % bits);
+        if (!(set[handle / bits] & bit)) {
+            continue;
+        }
+        if (sim_state(handle) & flag) {
+            ready++;
+        } else {
+            set[handle / bits] &= ~bit;
+        }
+    }
+    return ready;
+}
+
+static int sim_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
+    (void)timeout_ns;
+    assert_null(exceptional);
+    return sim_select_one(nfds, readable, P2P_IN) + sim_select_one(nfds, writable, P2P_OUT);
+}
+
+#if defined(__linux__)
+static int sim_epoll_create(void) {
+    sim.epoll_open = true;
+    return SIM_EPOLL;
+}
+
+static int sim_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
+    int index = sim_index(handle);
+    if (epoll != SIM_EPOLL || index < 0) {
+        return -EBADF;
+    }
+    sim.set[index].events = operation == EPOLL_CTL_DEL ? 0 : event->events;
+    sim.set[index].data = operation == EPOLL_CTL_DEL ? 0 : event->data.u64;
+    return 0;
+}
+
+static int sim_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+    (void)timeout_ns;
+    int ready = 0;
+    for (int i = 0; epoll == SIM_EPOLL && i <= SIM_COUNT && ready < capacity; i++) {
+        uint32_t flags = sim_state(i == SIM_COUNT ? SIM_WAKE : SIM_FIRST + i);
+        uint32_t found = (flags & P2P_IN ? (uint32_t)EPOLLIN : 0) | (flags & P2P_OUT ? (uint32_t)EPOLLOUT : 0);
+        if (found & sim.set[i].events) {
+            events[ready].events = found & sim.set[i].events;
+            events[ready++].data.u64 = sim.set[i].data;
+        }
+    }
+    return ready;
+}
+#endif
+
+static void install_sim(p2p_sys_ops *sys) {
+    memset(&sim, 0, sizeof(sim));
+    sys->inspect = sim_inspect;
+    sys->set_nonblocking = sim_set_nonblocking;
+    sys->close = sim_close;
+    sys->wake_open = sim_wake_open;
+    sys->wake_signal = sim_wake_signal;
+    sys->wake_drain = sim_wake_drain;
+    sys->wake_close = sim_wake_close;
+    sys->poll = sim_poll;
+    sys->select = sim_select;
+#if defined(__linux__)
+    sys->epoll_create = sim_epoll_create;
+    sys->epoll_ctl = sim_epoll_ctl;
+    sys->epoll_wait = sim_epoll_wait;
+#endif
+}
+
+/* Learn whether the backend waits by the system table at all. */
+static bool waits_by_the_table(harness *h) {
+    turn(h, 0);
+    return h->waits > 0;
+}
+
+static void b01_the_system_is_reached_by_the_table_only(void **state) {
+    harness *h = *state;
+    if (!waits_by_the_table(h)) {
+        test_skip("backend %s has a mechanism that is not in the system table", h->ops->name);
+    }
+    harness_destroy(h);
+    size_t open_before = count_open_handles();
+    install_sim(&h->sys);
+    assert_int_equal(harness_create(h), 0);
+    assert_true(sim.wake_is_open);
+    for (int i = 0; i < SIM_COUNT; i++) {
+        add(h, SIM_FIRST + i, i % 2 ? P2P_IN : P2P_IN | P2P_OUT);
+        sim.ready[i] = P2P_OUT;
+    }
+    assert_int_equal(turn(h, 0), SIM_COUNT / 2);
+    for (int i = 0; i < SIM_COUNT; i++) {
+        assert_int_equal(h->ios[i]->now, i % 2 ? 0 : P2P_OUT);
+        sim.ready[i] = P2P_IN;
+    }
+    assert_int_equal(turn(h, 0), SIM_COUNT);
+    forget(h, h->ios[3]);
+    assert_int_equal(turn(h, 0), SIM_COUNT - 1);
+    assert_int_equal(h->ops->wake(h->backend), 0);
+    assert_true(sim.woken);
+    assert_int_equal(turn(h, 0), SIM_COUNT - 1);
+    assert_false(sim.woken);
+    assert_int_equal(count_open_handles(), open_before);
+    forget_all(h);
+    harness_destroy(h);
+    assert_false(sim.wake_is_open);
+    assert_false(sim.epoll_open);
+    memset(&sim, 0, sizeof(sim));
+}
+
+/* ---- B2: waiting ---- */
+
+static int wait_error;
+static int failed_waits;
+
+static int fail_wait(void) {
+    failed_waits++;
+    return -wait_error;
+}
+
+static int failing_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
+    (void)fds;
+    (void)count;
+    (void)timeout_ns;
+    return fail_wait();
+}
+
+static int failing_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
+    (void)nfds;
+    (void)readable;
+    (void)writable;
+    (void)exceptional;
+    (void)timeout_ns;
+    return fail_wait();
+}
+
+static int failing_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+    (void)epoll;
+    (void)events;
+    (void)capacity;
+    (void)timeout_ns;
+    return fail_wait();
+}
+
+/* One wait whose mechanism fails with `error`, with a ready socket registered. @return the wait's result. */
+static int wait_that_fails(harness *h, int error) {
+    p2p_sys_ops good = h->sys;
+    p2p_backend_event events[4];
+    h->sys.poll = failing_poll;
+    h->sys.select = failing_select;
+    h->sys.epoll_wait = failing_epoll_wait;
+    wait_error = error;
+    failed_waits = 0;
+    int result = h->ops->wait(h->backend, events, 4, 0);
+    h->sys = good;
+    if (failed_waits == 0) {
+        test_skip("backend %s has a mechanism that is not in the system table", h->ops->name);
+    }
+    return result;
+}
+
+static void b02_an_interrupted_wait_returns_0(void **state) {
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    test_io *io = add(h, ends[0], P2P_OUT);
+    int result = wait_that_fails(h, EINTR);
+    turn_until(h, io, P2P_OUT);
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(result, 0);
+}
+
+static void b02_a_broken_wait_returns_the_system_error(void **state) {
+    static const int errors[] = { ENOMEM, EINVAL, EFAULT };
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    test_io *io = add(h, ends[0], P2P_OUT);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(wait_that_fails(h, errors[i]), -errors[i]);
+        turn_until(h, io, P2P_OUT); /* and the instance is as it was */
+    }
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- B3: level-triggered, and fair ---- */
+
+static void b03_unread_data_is_reported_by_every_wait(void **state) {
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    test_io *io = add(h, ends[0], P2P_IN);
+    send_text(ends[1], "abcd");
+    char byte;
+    for (int i = 0; i < 4; i++) {
+        turn_until(h, io, P2P_IN);
+        turn_until(h, io, P2P_IN);
+        assert_int_equal(receive(ends[0], &byte, 1), 1);
+    }
+    clear(h);
+    expect_quiet(h, 5 * MILLISECOND);
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b03_every_ready_socket_is_reported_within_a_round_of_small_batches(void **state) {
+    enum { COUNT = 40, CAPACITY = 7, WAITS_MAX = (COUNT + CAPACITY - 1) / CAPACITY };
+    harness *h = *state;
+    int ends[COUNT][2];
+    for (int i = 0; i < COUNT; i++) {
+        pipe_pair(ends[i]);
+        send_text(ends[i][1], "x");
+        add(h, ends[i][0], P2P_IN);
+    }
+    h->capacity = CAPACITY;
+    for (int round = 0; round < 5; round++) {
+        clear(h);
+        for (int waits = 0; waits < WAITS_MAX; waits++) {
+            turn(h, 1000 * MILLISECOND);
+        }
+        for (int i = 0; i < COUNT; i++) {
+            assert_true(h->ios[i]->seen != 0);
+        }
+        turn(h, 0); /* begin the next round somewhere else */
+    }
+    forget_all(h);
+    for (int i = 0; i < COUNT; i++) {
+        close(ends[i][0]);
+        close(ends[i][1]);
+    }
+}
+
+/* ---- B4: hang-ups, errors, and silence ---- */
+
+static void b04_a_reset_is_reported_whatever_is_wanted(void **state) {
+    static const uint32_t masks[] = { P2P_IN, P2P_OUT };
+    harness *h = *state;
+    for (size_t i = 0; i < 2; i++) {
+        int ends[2];
+        tcp_pair(ends);
+        fill_send_buffer(ends[0]);
+        test_io *io = add(h, ends[0], masks[i]);
+        expect_quiet(h, 2 * MILLISECOND);
+        reset(ends[1]);
+        turn_until(h, io, masks[i]);
+        forget_all(h);
+        close(ends[0]);
+    }
+}
+
+static void b04_without_interest_a_hangup_is_silent(void **state) {
+    harness *h = *state;
+    int ends[2];
+    pipe_pair(ends);
+    test_io *io = add(h, ends[0], P2P_IN);
+    close(ends[1]);
+    turn(h, 1000 * MILLISECOND);
+    assert_true(io->seen != 0);
+    want(h, io, 0);
+    expect_quiet(h, 50 * MILLISECOND);
+    forget_all(h);
+    close(ends[0]);
+}
+
+static void b04_a_refused_connect_is_reported_as_an_error(void **state) {
+    harness *h = *state;
+    uint16_t port;
+    int keeper = refusing_port(&port);
+    int client = tcp_connecting(port);
+    test_io *io = add(h, client, P2P_OUT);
+    turn_until(h, io, P2P_OUT);
+    /* select has no bit for it where a failed connect is merely writable. */
+    assert_true((io->now & P2P_ERR) || strcmp(h->ops->name, "select") == 0);
+    forget_all(h);
+    close(client);
+    close(keeper);
+}
+
+/* ---- B5: a failed change changes nothing ---- */
+
+static int injected_error;
+
+static int failing_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
+    (void)epoll;
+    (void)operation;
+    (void)handle;
+    (void)event;
+    return -injected_error;
+}
+
+static int failing_inspect(p2p_handle_t handle) {
+    (void)handle;
+    return -injected_error;
+}
+
+static void b05_a_failed_registration_changes_nothing(void **state) {
+    static const int errors[] = { ENOMEM, ENOSPC };
+    harness *h = *state;
+    p2p_sys_ops good = h->sys;
+    int ends[2], handles[2], count = 0;
+    pipe_pair(ends);
+    for (size_t i = 0; i < 2; i++) {
+        injected_error = errors[i];
+        handles[count] = dup(ends[1]);
+        test_io *io = attach(h, handles[count++], 0);
+        h->sys.epoll_ctl = failing_epoll_ctl;
+        h->sys.inspect = failing_inspect;
+        int result = try_want(h, io, P2P_OUT);
+        h->sys = good;
+        assert_true(result == 0 || result == -errors[i]);
+        if (result != 0) {
+            turn(h, 5 * MILLISECOND); /* turn() fails on an event of what was not accepted */
+            want(h, io, P2P_OUT);
+        }
+        for (int k = 0; k < count; k++) {
+            turn_until(h, h->ios[k], P2P_OUT);
+        }
+    }
+    forget_all(h);
+    while (count > 0) {
+        close(handles[--count]);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* Sooner or later the backend wants more memory, and gets none. */
+static void b05_growth_that_fails_changes_nothing(void **state) {
+    enum { COUNT = 100 };
+    harness *h = *state;
+    int ends[2], handles[COUNT], failures = 0;
+    pipe_pair(ends);
+    for (int i = 0; i < COUNT; i++) {
+        handles[i] = dup(ends[1]);
+        test_io *io = attach(h, handles[i], 0);
+        h->fail_from = h->allocations + 1;
+        int result = try_want(h, io, P2P_OUT);
+        if (result == -ENOMEM) { /* with growth in two steps, the second may fail as well */
+            failures++;
+            h->fail_from = h->allocations + 2;
+            result = try_want(h, io, P2P_OUT);
+        }
+        h->fail_from = 0;
+        if (result != 0) {
+            assert_int_equal(result, -ENOMEM);
+            turn(h, 1000 * MILLISECOND); /* turn() fails on an event of what was not accepted */
+            want(h, io, P2P_OUT);
+        }
+    }
+    h->capacity = COUNT;
+    turn_until(h, h->ios[COUNT - 1], P2P_OUT);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(h->ios[i]->now, P2P_OUT);
+    }
+    forget_all(h);
+    for (int i = 0; i < COUNT; i++) {
+        close(handles[i]);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    if (failures == 0) {
+        test_skip("backend %s allocates nothing for a registration", h->ops->name);
+    }
+}
+
+static void b05_a_failed_change_leaves_the_old_interest(void **state) {
+    harness *h = *state;
+    p2p_sys_ops good = h->sys;
+    int ends[2];
+    tcp_pair(ends);
+    send_text(ends[1], "x");
+    test_io *io = add(h, ends[0], P2P_IN);
+    injected_error = ENOMEM;
+    h->sys.epoll_ctl = failing_epoll_ctl;
+    h->sys.inspect = failing_inspect;
+    h->fail_from = h->allocations + 1;
+    int result = try_want(h, io, P2P_IN | P2P_OUT);
+    h->fail_from = 0;
+    h->sys = good;
+    assert_true(result == 0 || result == -ENOMEM);
+    turn_until(h, io, P2P_IN);
+    assert_int_equal(io->now, result == 0 ? P2P_IN | P2P_OUT : P2P_IN); /* or turn() has failed */
+    want(h, io, P2P_OUT);
+    turn_until(h, io, P2P_OUT);
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- B6: after detach ---- */
+
+/* The state lies in a block of its own that forget() frees, so a sanitizer sees any later use. */
+static void b06_after_detach_nothing_of_a_socket_is_used(void **state) {
+    harness *h = *state;
+    int ends[20][2];
+    for (int i = 0; i < 20; i++) {
+        tcp_pair(ends[i]);
+        send_text(ends[i][1], "x");
+        add(h, ends[i][0], P2P_IN | P2P_OUT);
+    }
+    turn(h, 1000 * MILLISECOND);
+    for (int i = 0; i < 20; i += 2) {
+        forget(h, h->ios[i]);
+        close(ends[i][0]);
+    }
+    for (int i = 0; i < 20; i++) {
+        if (i % 2 == 1) {
+            turn_until(h, h->ios[i], P2P_IN | P2P_OUT);
+            close(ends[i][0]);
+        }
+        close(ends[i][1]);
+        if (i % 2 == 1) {
+            forget(h, h->ios[i]);
+        }
+    }
+    expect_quiet(h, 5 * MILLISECOND);
+}
+
+static void b06_detach_of_a_socket_without_interest(void **state) {
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    forget(h, attach(h, ends[0], 0));
+    test_io *io = add(h, ends[0], P2P_IN);
+    want(h, io, 0);
+    forget(h, io);
+    expect_quiet(h, 2 * MILLISECOND);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b06_destroy_does_not_touch_attached_sockets(void **state) {
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    for (int i = 0; i < 40; i++) {
+        add(h, i == 0 ? ends[0] : dup(ends[0]), P2P_IN);
+    }
+    for (size_t i = 0; i < h->io_count; i++) { /* their memory may be gone by now */
+        free(h->ios[i]->io.state);
+        close(h->ios[i]->io.handle);
+        free(h->ios[i]);
+        h->ios[i] = NULL;
+    }
+    harness_destroy(h);
+    close(ends[1]);
+}
+
+/* ---- B11 to B14 ---- */
+
+static void b11_a_wake_makes_no_event(void **state) {
+    harness *h = *state;
+    int ends[2];
+    tcp_pair(ends);
+    add(h, ends[0], P2P_IN);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(h->ops->wake(h->backend), 0);
+        assert_int_equal(turn(h, DEADLINE), 0);
+    }
+    expect_quiet(h, 5 * MILLISECOND);
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b12_the_table_is_whole_and_does_not_change(void **state) {
+    harness *h = *state;
+    const p2p_backend_ops *ops = h->ops;
+    assert_true(ops->size >= offsetof(p2p_backend_ops, attach) && ops->size <= sizeof(p2p_backend_ops));
+    assert_int_equal(ops->abi, P2P_BACKEND_ABI);
+    assert_true(ops->name != NULL && ops->name[0] != '\0' && strpbrk(ops->name, ", ") == NULL);
+    assert_in_range(ops->io_state_size, 0, 256);
+    assert_in_range(ops->op_state_size, 0, 256);
+    assert_true(ops->create && ops->destroy && ops->set_interest && ops->detach && ops->wait && ops->wake);
+    assert_true(!ops->pool_bind == !ops->buf_recycle && !ops->pool_bind == !ops->recv_start &&
+                !ops->pool_bind == !ops->recv_stop);
+    assert_true(!ops->accept_start == !ops->accept_stop);
+    assert_true(!ops->send == !ops->connect && !ops->send == !ops->cancel);
+    p2p_backend_ops before = *ops;
+    int ends[2];
+    tcp_pair(ends);
+    turn_until(h, add(h, ends[0], P2P_OUT), P2P_OUT);
+    forget_all(h);
+    harness_destroy(h);
+    assert_int_equal(harness_create(h), 0);
+    assert_true(h->ops == ops);
+    assert_memory_equal(&before, ops, sizeof(before));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b13_the_mode_of_a_foreign_handle_is_left_alone(void **state) {
+    harness *h = *state;
+    int ends[2];
+    pipe_pair(ends);
+    static const int modes[] = { 0, O_NONBLOCK };
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(fcntl(ends[1], F_SETFL, modes[i]), 0);
+        test_io *io = attach(h, ends[1], P2P_IO_FOREIGN | (modes[i] ? P2P_IO_NONBLOCKING : 0));
+        want(h, io, P2P_OUT);
+        turn_until(h, io, P2P_OUT);
+        want(h, io, 0);
+        forget(h, io);
+        assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, modes[i]);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b13_attach_keeps_its_flag_true(void **state) {
+    harness *h = *state;
+    if (h->ops->attach == NULL) {
+        test_skip("backend %s leaves the mode to the core", h->ops->name);
+    }
+    int ends[2];
+    tcp_pair(ends);
+    test_io *io = attach(h, ends[0], P2P_IO_NONBLOCKING);
+    bool nonblocking = (fcntl(ends[0], F_GETFL) & O_NONBLOCK) != 0;
+    assert_true(nonblocking == ((io->io.flags & P2P_IO_NONBLOCKING) != 0));
+    forget_all(h);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void b14_wait_allocates_nothing(void **state) {
+    harness *h = *state;
+    int ends[60][2];
+    for (int i = 0; i < 60; i++) {
+        tcp_pair(ends[i]);
+        send_text(ends[i][1], "x");
+        add(h, ends[i][0], P2P_IN | P2P_OUT);
+    }
+    h->capacity = 512;
+    for (int i = 0; i < 10; i++) {
+        h->ops->wake(h->backend);
+        turn(h, MILLISECOND);
+    }
+    close(ends[0][0]); /* nor for the odd cases */
+    turn(h, MILLISECOND);
+    assert_int_equal(h->allocations_in_wait, 0);
+    forget_all(h);
+    for (int i = 0; i < 60; i++) {
+        if (i > 0) {
+            close(ends[i][0]);
+        }
+        close(ends[i][1]);
+    }
+}
+
+static const struct CMUnitTest cases[] = {
+    CASE(b01_the_system_is_reached_by_the_table_only),
+    CASE(b02_an_interrupted_wait_returns_0),
+    CASE(b02_a_broken_wait_returns_the_system_error),
+    CASE(b03_unread_data_is_reported_by_every_wait),
+    CASE(b03_every_ready_socket_is_reported_within_a_round_of_small_batches),
+    CASE(b04_a_reset_is_reported_whatever_is_wanted),
+    CASE(b04_without_interest_a_hangup_is_silent),
+    CASE(b04_a_refused_connect_is_reported_as_an_error),
+    CASE(b05_a_failed_registration_changes_nothing),
+    CASE(b05_growth_that_fails_changes_nothing),
+    CASE(b05_a_failed_change_leaves_the_old_interest),
+    CASE(b06_after_detach_nothing_of_a_socket_is_used),
+    CASE(b06_detach_of_a_socket_without_interest),
+    CASE(b06_destroy_does_not_touch_attached_sockets),
+    CASE(b11_a_wake_makes_no_event),
+    CASE(b12_the_table_is_whole_and_does_not_change),
+    CASE(b13_the_mode_of_a_foreign_handle_is_left_alone),
+    CASE(b13_attach_keeps_its_flag_true),
+    CASE(b14_wait_allocates_nothing),
+};
+const case_group rule_cases = CASE_GROUP(cases);
