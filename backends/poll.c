@@ -134,6 +134,9 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     if (ready <= 0) {
         return ready;
     }
+    if (backend->fds[0].revents & POLLNVAL) {
+        return -EBADF; /* the wake-up was closed behind our back */
+    }
     if (backend->fds[0].revents != 0) {
         (void)backend->sys->wake_drain(backend->wake[0]);
         ready--;

@@ -117,7 +117,7 @@ static inline uint32_t p2pi_slots_step(p2pi_slots *slots) {
     return slot;
 }
 
-/* After a walk that saw all: the next begins one further on, so that the order of the ready ones rotates too. */
+/* After a walk that saw all: the next begins one further on, so that the order of the ready rotates too. */
 static inline void p2pi_slots_rotate(p2pi_slots *slots, uint32_t begin) {
     slots->next = begin + 1;
 }

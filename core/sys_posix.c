@@ -278,9 +278,10 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
     return 0;
 }
 
-/* After EINTR the attempt goes on by itself, so that is "in progress"; connecting again would give EALREADY. */
+/* After EINTR the attempt goes on by itself: "in progress". Connecting again would give EALREADY. */
 static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
-    int result = result_of(connect(handle, (const struct sockaddr *)&address->storage, (socklen_t)address->length));
+    const struct sockaddr *name = (const struct sockaddr *)&address->storage;
+    int result = result_of(connect(handle, name, (socklen_t)address->length));
     return result == -EINTR ? -EINPROGRESS : result;
 }
 
@@ -299,8 +300,9 @@ static int shutdown_send(p2p_handle_t handle) {
 
 /* ---- data ---- */
 
-/* A call that may block is made again after a signal. One that may not tells of the signal, as a moment in which
- * nothing could be done (see translate_error), and is as short as it can be: two of these serve each message. */
+/* A call that may block is made again after a signal. One that may not tells of the signal, as a moment in
+ * which nothing could be done (see translate_error), and is as short as it can be: two of these serve each
+ * message. */
 
 static int64_t recv_blocking(p2p_handle_t handle, void *buffer, size_t size) {
     ssize_t count;
@@ -330,7 +332,7 @@ static int64_t send_gathered(p2p_handle_t handle, const p2p_iov *iov, uint32_t c
 
 static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
     if (count != 1 || !dontwait) return send_gathered(handle, iov, count, dontwait);
-    ssize_t sent = send(handle, iov->base, iov->len, SEND_FLAGS | MSG_DONTWAIT); /* one piece needs no header */
+    ssize_t sent = send(handle, iov->base, iov->len, SEND_FLAGS | MSG_DONTWAIT); /* needs no header */
     return sent < 0 ? failure() : sent;
 }
 

@@ -27,7 +27,7 @@ static int on_line(const char *line, size_t length, void *user_data) {
     if (length == strlen("/quit") && memcmp(line, "/quit", length) == 0) chat->quitting = 1;
     int error = p2p_message_send_data(chat->socket, line, (uint32_t)length);
     /* Too much at once, from a pipe perhaps: on_write tells when to go on. */
-    if (error == P2P_ERR_QUEUE_FULL && !chat->quitting) return 0;
+    if (error == P2P_ERR_QUEUE_FULL) return 0;
     if (error < 0) {
         chat->end = p2p_error_message(error);
         p2p_event_loop_stop(chat->loop);

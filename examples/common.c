@@ -205,9 +205,9 @@ static void deliver_lines(void) {
     }
     lines.length -= begin;
     memmove(lines.data, lines.data + begin, lines.length);
-    if (lines.at_end && lines.length == 0 && !lines.ended) {
-        lines.ended = 1;
-        lines.on_line(NULL, 0, lines.user_data);
+    if (lines.at_end && !lines.paused && !lines.ended) {
+        lines.ended = lines.on_line(NULL, 0, lines.user_data);
+        lines.paused = !lines.ended;
     }
     want_input(!lines.paused && !lines.at_end);
 }

@@ -297,7 +297,7 @@ void expect_quiet(harness *h, int64_t duration_ns) {
     for (int64_t left; (left = end - now_ns()) > 0; returns++) {
         assert_int_equal(turn(h, left), 0);
     }
-    assert_in_range(returns, 1, 4); /* a spin would make thousands; ending early now and then is allowed (B2) */
+    assert_in_range(returns, 1, 4); /* a spin makes thousands; an early end now and then is allowed (B2) */
 }
 
 void clear(harness *h) {

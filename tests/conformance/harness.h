@@ -51,7 +51,7 @@ int harness_set_up(void **state);
 int harness_tear_down(void **state);
 #define CASE(name) cmocka_unit_test_setup_teardown(name, harness_set_up, harness_tear_down)
 
-/** Make and free the instance; set_up and tear_down do it once for each case. @return what create returned. */
+/** Make and free the instance, as set_up and tear_down do for each case. @return what create returned. */
 int harness_create(harness *h);
 void harness_destroy(harness *h);
 

@@ -1,4 +1,4 @@
-/* Adding, changing and removing interest. C-numbers are those of the suite's list in docs/backend-authors.md. */
+/* Adding, changing and removing interest. docs/backend-authors.md explains the numbers. */
 #include "cases.h"
 
 #include <errno.h>

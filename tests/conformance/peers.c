@@ -267,7 +267,7 @@ static void pipe_without_reader(int ends[2]) {
 
 static const struct matrix_row {
     const char *name;
-    void (*bring_about)(int ends[2]); /* makes ends[0] what is asked about, and ends[1] the other side or -1 */
+    void (*bring_about)(int ends[2]); /* ends[0]: what is asked about; ends[1]: the other side, or -1 */
     uint32_t flags;                   /* poll, epoll, and what is built on the kernel's poll masks */
     uint32_t select_flags;
 } matrix[] = {

@@ -79,7 +79,8 @@ static int sim_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
     int ready = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t flags = sim_state(fds[i].fd);
-        fds[i].revents = (short)(((flags & P2P_IN ? POLLIN : 0) | (flags & P2P_OUT ? POLLOUT : 0)) & fds[i].events);
+        int found = (flags & P2P_IN ? POLLIN : 0) | (flags & P2P_OUT ? POLLOUT : 0);
+        fds[i].revents = (short)(found & fds[i].events);
         ready += fds[i].revents != 0;
     }
     return ready;
@@ -129,7 +130,8 @@ static int sim_epoll_wait(int epoll, struct epoll_event *events, int capacity, i
     int ready = 0;
     for (int i = 0; epoll == SIM_EPOLL && i <= SIM_COUNT && ready < capacity; i++) {
         uint32_t flags = sim_state(i == SIM_COUNT ? SIM_WAKE : SIM_FIRST + i);
-        uint32_t found = (flags & P2P_IN ? (uint32_t)EPOLLIN : 0) | (flags & P2P_OUT ? (uint32_t)EPOLLOUT : 0);
+        uint32_t found = flags & P2P_IN ? (uint32_t)EPOLLIN : 0;
+        found |= flags & P2P_OUT ? (uint32_t)EPOLLOUT : 0;
         if (found & sim.set[i].events) {
             events[ready].events = found & sim.set[i].events;
             events[ready++].data.u64 = sim.set[i].data;

@@ -1,6 +1,7 @@
 /* Handles that were closed, duplicated or inherited behind the backend's back. */
 #include "cases.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -184,6 +185,41 @@ static void c25_a_closed_and_reopened_handle_can_be_asked_for_again(void **state
     close(ends[1]);
 }
 
+static p2p_handle_t wake_ends[2];
+
+static int noting_wake_open(p2p_handle_t ends[2]) {
+    int result = p2p_sys_default()->wake_open(ends);
+    wake_ends[0] = ends[0];
+    wake_ends[1] = ends[1];
+    return result;
+}
+
+/* A program that closes all it does not know, as daemons do, must not find its loop spinning. */
+static void c26_a_closed_wake_up_ends_the_waiting_or_is_not_noticed(void **state) {
+    harness *h = *state;
+    harness_destroy(h);
+    h->sys.wake_open = noting_wake_open;
+    wake_ends[0] = P2P_INVALID_HANDLE;
+    assert_int_equal(harness_create(h), 0);
+    if (wake_ends[0] == P2P_INVALID_HANDLE) {
+        test_skip("backend %s does not use wake_open", h->ops->name);
+    }
+    int spare = dup(wake_ends[0]);
+    close(wake_ends[0]);
+    p2p_backend_event events[4];
+    int returns = 0, result = 0;
+    int64_t end = now_ns() + 30 * MILLISECOND;
+    for (int64_t left; result == 0 && (left = end - now_ns()) > 0; returns++) {
+        h->in_wait = true;
+        result = h->ops->wait(h->backend, events, 4, left);
+        h->in_wait = false;
+    }
+    assert_int_equal(dup2(spare, wake_ends[0]), wake_ends[0]); /* for destroy to close */
+    close(spare);
+    assert_in_range(returns, 1, 4);
+    assert_true(result == 0 || result == -EBADF);
+}
+
 static const struct CMUnitTest cases[] = {
     CASE(c21_a_reused_handle_number_starts_afresh),
     CASE(c22_a_closed_handle_with_a_duplicate_makes_no_wakeups),
@@ -192,5 +228,6 @@ static const struct CMUnitTest cases[] = {
     CASE(c25_a_socket_closed_without_remove_disturbs_no_other),
     CASE(c25_a_closed_and_reopened_handle_can_be_asked_for_again),
     CASE(c26_all_sockets_closed_without_remove),
+    CASE(c26_a_closed_wake_up_ends_the_waiting_or_is_not_noticed),
 };
 const case_group stale_cases = CASE_GROUP(cases);

@@ -168,8 +168,10 @@ static void c40_fractions_of_a_millisecond_round_up(void **state) {
 }
 
 static void c44_huge_timeouts_are_accepted(void **state) {
-    static const int64_t timeouts_ns[] = { INT64_MAX, INT64_MAX - 1, (INT64_C(1) << 31) * MILLISECOND,
-                                           (INT64_C(1) << 32) * MILLISECOND, INT64_C(1) << 32, -1, INT64_MIN };
+    static const int64_t timeouts_ns[] = {
+        INT64_MAX, INT64_MAX - 1, (INT64_C(1) << 31) * MILLISECOND, (INT64_C(1) << 32) * MILLISECOND,
+        INT64_C(1) << 32, -1, INT64_MIN,
+    };
     harness *h = *state;
     for (size_t i = 0; i < sizeof(timeouts_ns) / sizeof(timeouts_ns[0]); i++) {
         int ends[2];

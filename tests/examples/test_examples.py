@@ -541,6 +541,12 @@ class Test08Chat(Case):
             anna.close()
             self.stop(room)
 
+    def test_client_with_more_input_than_its_queue_holds(self):
+        with server("08_chat_server") as room:
+            result = run("08_chat_client", "--port", room.port, input="".join(f"{n:0100}\n" for n in range(40000)))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(self.stop(room), "1 guests, 40000 lines, 0 copies skipped\n")
+
     def test_client_on_a_terminal(self):
         with server("08_chat_server") as room:
             anna = self.join(room, b"anna", [])
