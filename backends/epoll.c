@@ -121,24 +121,31 @@ P2PI_NOINLINE static int wait_in_epoll(epoll_backend *backend, int capacity, int
     return count == -EINTR ? 0 : count;
 }
 
+_Static_assert(EPOLLIN == P2P_IN && EPOLLERR == P2P_ERR, "these bits are the same");
+_Static_assert(EPOLLOUT == P2P_OUT << 1 && EPOLLHUP == P2P_HUP << 2, "and these only shifted");
+
+static uint32_t flags_of(uint32_t events) {
+    return (events & (EPOLLIN | EPOLLERR)) | (events & EPOLLOUT) >> 1 | (events & EPOLLHUP) >> 2;
+}
+
+static int harvest(epoll_backend *backend, int from, int to, p2p_backend_event *out) {
+    p2p_backend_event *next = out;
+    for (const struct epoll_event *event = backend->events + from; event < backend->events + to; event++) {
+        if (event->data.u64 == 0)
+            (void)backend->sys->wake_drain(backend->wake[0]);
+        else
+            *next++ = p2pi_ready(event->data.u64, flags_of(event->events));
+    }
+    return (int)(next - out);
+}
+
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
     epoll_backend *backend = (epoll_backend *)head;
     capacity = capacity < backend->capacity ? capacity : backend->capacity;
     int count = wait_in_epoll(backend, capacity, timeout_ns);
-    int stored = 0;
-    int at = count > 0 ? (int)(backend->turn++ % (unsigned)count) : 0;
-    for (int left = count; left > 0; left--) {
-        uint32_t events = backend->events[at].events;
-        uint64_t token = backend->events[at].data.u64;
-        at = at + 1 < count ? at + 1 : 0;
-        if (token == 0) {
-            (void)backend->sys->wake_drain(backend->wake[0]);
-            continue;
-        }
-        uint32_t flags = (events & EPOLLIN ? P2P_IN : 0) | (events & EPOLLOUT ? P2P_OUT : 0) |
-                         (events & EPOLLHUP ? P2P_HUP : 0) | (events & EPOLLERR ? P2P_ERR : 0);
-        out[stored++] = p2pi_ready(token, flags);
-    }
+    int begin = count > 0 ? (int)(backend->turn++ % (unsigned)count) : 0;
+    int stored = harvest(backend, begin, count, out);
+    stored += harvest(backend, 0, begin, out + stored);
     return count < 0 ? count : stored;
 }
 

@@ -66,7 +66,7 @@ static void consume_frame(p2p_socket_t *sock, uint32_t length) {
 }
 
 /* A header that claims too much can't be skipped: where the next one begins is not to be trusted. */
-static void end_too_long(p2p_socket_t *sock) {
+P2PI_UNUSUAL static void end_too_long(p2p_socket_t *sock) {
     p2pi_connection_end(sock, P2P_ERR_TOO_LONG);
     p2pi_inbox_release(sock);
     if (sock->loop->input.socket == sock) sock->loop->input.length = 0;
@@ -148,7 +148,7 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
     return true;
 }
 
-static inline void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
+static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
     uint32_t budget = loop->options.message_budget;
     bool more;
     do
@@ -156,7 +156,9 @@ static inline void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p
     while (more && --budget > 0 && loop->input.socket == sock && input_waits(loop, sock));
 }
 
-static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks) {
+static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2p_socket_callbacks_t room;
+    const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
     if (sock->end == P2P_ERR_CLOSED && p2pi_inbox_length(sock) > 0) sock->end = P2P_ERR_TRUNCATED;
     p2pi_inbox_release(sock);
     sock->end_told = true;
@@ -174,8 +176,7 @@ void p2pi_connection_save_input(p2p_socket_t *sock) {
 }
 
 /* Keep what was not taken, and see what is still to be told: now, or in the next turn. */
-static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks,
-                   bool read_called) {
+P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool read_called) {
     bool waits = false;
     if (loop->input.length > 0 || sock->in.inbox != NULL) {
         p2pi_connection_save_input(sock);
@@ -183,7 +184,7 @@ static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_
     }
     bool ended = sock->end != 0 && !sock->end_told;
     if (ended && !waits && !read_called)
-        tell_end(loop, sock, callbacks);
+        tell_end(loop, sock);
     else if ((waits || ended) && !held_back(sock))
         p2pi_socket_tell(sock, P2PI_TELL_INPUT);
     if (loop->input.socket != sock) return;
@@ -191,30 +192,59 @@ static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_
     p2pi_connection_pump(sock);
 }
 
-/* The usual case: everything was taken, and receiving goes on. */
-static inline bool undisturbed(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
-    return loop->input.length == 0 && sock->in.inbox == NULL && sock->end == 0 && sock->receiving && !sock->full;
-}
-
-/* One round for one socket: its messages, then its end, if that has been reached. */
-void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
-    p2p_socket_callbacks_t room;
-    const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
-    bool read_called = false;
+static void set_input(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->input.socket = sock;
     loop->input.data = data;
     loop->input.length = length;
+}
+
+/* All but the usual case: messages that are pulled, or in pieces, or held back; ends. */
+P2PI_UNUSUAL static void deliver(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2p_socket_callbacks_t room;
+    const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
+    bool read_called = false;
     p2pi_socket_pin(sock);
-    if (!input_waits(loop, sock)) {
-        /* only an end to tell, or receiving to be taken up again */
-    } else if (callbacks->on_message != NULL) {
-        call_on_message(loop, sock, callbacks->on_message);
-    } else if (callbacks->on_read != NULL && frame_waits(sock)) {
-        read_called = true;
-        call_on_read(loop, sock, callbacks->on_read);
+    if (input_waits(loop, sock)) {
+        if (callbacks->on_message != NULL) {
+            call_on_message(loop, sock, callbacks->on_message);
+        } else if (callbacks->on_read != NULL && frame_waits(sock)) {
+            read_called = true;
+            call_on_read(loop, sock, callbacks->on_read);
+        }
     }
-    if (loop->input.socket == sock && !undisturbed(loop, sock)) settle(loop, sock, callbacks, read_called);
-    if (loop->input.socket == sock) loop->input.socket = NULL;
+    if (loop->input.socket == sock) settle(loop, sock, read_called);
+    p2pi_socket_unpin(sock);
+}
+
+/* One round for a socket that has something left over from before, or an end to tell, or may receive again. */
+void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    set_input(loop, sock, NULL, 0);
+    deliver(loop, sock);
+}
+
+/* Bytes received. The usual case has a short way: whole messages, all for on_message. */
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
+    loop->stats.bytes_in += length;
+    if (sock->remainder) return; /* reads on only for the end */
+    set_input(loop, sock, data, length);
+    bool plain = sock->end == 0 && !sock->closing && !sock->short_callbacks && !sock->full;
+    p2p_message_callback on_message = plain ? sock->callbacks.set->on_message : NULL;
+    if (on_message == NULL || sock->in.inbox != NULL) {
+        deliver(loop, sock);
+        return;
+    }
+    uint32_t budget = loop->options.message_budget;
+    p2pi_socket_pin(sock);
+    while (call_at_hand(loop, sock, on_message) && loop->input.length > 0 && --budget > 0 && sock->in.inbox == NULL &&
+           !sock->full) {
+    }
+    if (loop->input.socket == sock) {
+        bool goes_on = !sock->full && sock->end == 0 && sock->receiving;
+        if (goes_on && loop->input.length == 0 && sock->in.inbox == NULL)
+            loop->input.socket = NULL;
+        else
+            settle(loop, sock, false);
+    }
     p2pi_socket_unpin(sock);
 }
 
@@ -249,22 +279,12 @@ int p2pi_connection_start(p2p_socket_t *sock) {
     return P2P_OK;
 }
 
-static void received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+/* A RECV event without bytes: the end, or an error. */
+void p2pi_connection_received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    sock->receiving = false;
     p2pi_connection_end(sock, result == 0 ? P2P_ERR_CLOSED : p2pi_fail_os(loop->sys, result));
     if (sock->remainder)
         p2pi_remainder_advance(sock);
     else
-        p2pi_connection_deliver(loop, sock, NULL, 0);
-}
-
-/* A RECV event: `result` bytes at data, 0 = the end, or an error; `more`: receiving goes on. */
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result,
-                              bool more) {
-    sock->receiving = more;
-    if (result <= 0) {
-        received_end(loop, sock, result);
-        return;
-    }
-    loop->stats.bytes_in += (uint64_t)result;
-    if (!sock->remainder) p2pi_connection_deliver(loop, sock, data, (size_t)result);
+        p2pi_connection_resume(loop, sock);
 }

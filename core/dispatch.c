@@ -17,17 +17,17 @@ static void drop(p2p_event_loop_t *loop, const p2p_backend_event *event) {
 }
 
 static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
-    bool more = (event->flags & P2P_MORE) != 0;
+    sock->receiving = (event->flags & P2P_MORE) != 0;
     if (event->result > 0) {
+        const uint8_t *data = p2pi_buffer_at(loop, event->u.buffer_index);
         loop->stats.buffers_lent++;
-        p2pi_connection_received(loop, sock, p2pi_buffer_at(loop, event->u.buffer_index), event->result, more);
+        p2pi_connection_received(loop, sock, data, (size_t)event->result);
         loop->stats.buffers_lent--;
         loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
     } else if ((event->flags & P2P_NO_BUFFERS) != 0) {
-        sock->receiving = more;
         p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* all lent buffers are back by the next turn: arm again then */
     } else {
-        p2pi_connection_received(loop, sock, NULL, event->result, more);
+        p2pi_connection_received_end(loop, sock, event->result);
     }
 }
 
@@ -44,16 +44,23 @@ static void completed(p2p_event_loop_t *loop, p2pi_entry *entry, const p2p_backe
         drop(loop, event);
 }
 
-void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event) {
-    p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
+P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, p2pi_entry *entry, const p2p_backend_event *event) {
     if (event->kind != P2P_EVENT_READY)
         completed(loop, entry, event);
     else if (entry == NULL)
         drop(loop, event);
-    else if (entry->kind == P2PI_CONNECTION || entry->kind == P2PI_LISTENER)
+    else if (entry->kind == P2PI_LISTENER)
         p2pi_emul_ready(loop, entry, event->flags);
     else if (entry->kind == P2PI_WATCH)
         p2pi_watch_ready(loop, entry->owner, event->flags);
     else if (entry->kind == P2PI_DATAGRAM)
         p2pi_datagram_ready(loop, entry->owner);
+}
+
+void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event) {
+    p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
+    if (event->kind == P2P_EVENT_READY && entry != NULL && entry->kind == P2PI_CONNECTION)
+        p2pi_emul_ready(loop, entry, event->flags);
+    else
+        dispatch_other(loop, entry, event);
 }

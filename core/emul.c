@@ -90,17 +90,15 @@ static void wait_writable(p2p_op *op) {
     p2pi_entry_want(entry, entry->wanted | P2P_OUT);
 }
 
-/* What a socket can take at once needs no request: see P2PI_SENT in internal.h. */
 static int emul_send(p2p_backend *backend, p2p_op *op) {
     (void)backend;
     p2pi_entry *entry = entry_of(op->io);
     int64_t sent = entry->loop->sys->sendv(op->io->handle, op->iov, op->iov_count, 1);
-    if (sent < 0 && error_of(entry, sent) == P2P_ERR_WOULD_BLOCK) {
+    if (sent < 0 && error_of(entry, sent) == P2P_ERR_WOULD_BLOCK)
         wait_writable(op);
-        return 0;
-    }
-    P2PI_CONTAINER(op, p2pi_request, op)->result = sent;
-    return P2PI_SENT;
+    else
+        complete(op, sent);
+    return 0;
 }
 
 static int emul_connect(p2p_backend *backend, p2p_op *op) {
@@ -160,23 +158,31 @@ static void recv_ended(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t result
         return;
     }
     disarm(entry, P2PI_ENTRY_RECV);
-    p2pi_connection_received(loop, entry->owner, NULL, result, false);
+    p2pi_connection_received_end(loop, entry->owner, result);
 }
 
-/* Receive until the socket is empty or has had its share of the turn. */
-static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {
+/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
+P2PI_UNUSUAL static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
+    uint64_t token = entry->io.token;
     uint32_t size = loop->buffers.size;
-    uint32_t total = 0;
-    do {
-        int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
+    for (uint32_t total = 0;; total += size) {
+        if (total > 0) got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
         if (got <= 0) {
             recv_ended(loop, entry, got, total == 0);
             return;
         }
-        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, got, true);
-        if (got < (int64_t)size) return; /* another call would only be told that there is no more */
-        total += size;
-    } while (total < loop->options.read_budget && stands(entry, token, P2PI_ENTRY_RECV));
+        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
+        bool share_left = size < loop->options.read_budget && total < loop->options.read_budget - size;
+        if (got < (int64_t)size || !share_left || !stands(entry, token, P2PI_ENTRY_RECV)) return;
+    }
+}
+
+static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
+    int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, loop->buffers.size, 1);
+    if (got > 0 && got < loop->buffers.size) /* all there was: another call would only be told so */
+        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
+    else
+        recv_on(loop, entry, got);
 }
 
 /* Conditions of one connection that is gone already, not of the listener. */
@@ -221,12 +227,11 @@ static void request_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
     if (op != NULL) p2pi_request_done(loop, P2PI_CONTAINER(op, p2pi_request, op), result);
 }
 
-/* A READY event of a connection or a listener. Hang-ups and errors are found by the call that was waited for. */
-void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
+P2PI_UNUSUAL static void ready_both(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
     uint64_t token = entry->io.token;
     if ((flags & (P2P_IN | P2P_HUP | P2P_ERR)) != 0) {
         if ((entry->flags & P2PI_ENTRY_RECV) != 0)
-            recv_ready(loop, entry, token);
+            recv_ready(loop, entry);
         else if ((entry->flags & P2PI_ENTRY_ACCEPT) != 0)
             accept_ready(loop, entry, token);
         else
@@ -234,4 +239,12 @@ void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) 
     }
     if ((flags & (P2P_OUT | P2P_HUP | P2P_ERR)) != 0 && entry->io.token == token && entry->owner != NULL)
         request_ready(loop, entry);
+}
+
+/* A READY event of a connection or a listener. Hang-ups and errors are found by the call that was waited for. */
+void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
+    if (flags == P2P_IN && (entry->flags & P2PI_ENTRY_RECV) != 0)
+        recv_ready(loop, entry);
+    else
+        ready_both(loop, entry, flags);
 }

@@ -30,6 +30,13 @@
 #  define P2P_ASSERT(condition) ((void)0)
 #endif
 
+/* Kept out of line, so that the usual case beside it stays short. */
+#if defined(__GNUC__)
+#  define P2PI_UNUSUAL __attribute__((noinline, cold))
+#else
+#  define P2PI_UNUSUAL
+#endif
+
 /* ---- process: init.c, alloc.c, error.c ---------------------------------------------------- */
 
 const p2p_sys_ops *p2pi_sys(void);
@@ -216,26 +223,28 @@ struct p2p_socket {
         p2pi_listener *listener; /* listener in a loop */
         p2p_timer_t *deadline;   /* remainder: when it gives up */
     } in;
-    p2pi_outbox out;
+    p2pi_outbox out;       /* out.queued counts what is staged, too */
+    uint32_t staged_at, staged; /* bytes in loop->stage; while there are any, out has no chunks */
     p2pi_request *request; /* the send or connect in flight */
     p2p_handle_t handle;
     uint32_t max_message_size; /* the user's wish, 0: none */
     uint32_t message_limit;    /* what holds: that, or the loop's, or the default */
-    int8_t end;                /* how input ended: P2P_ERR_*, 0 = it goes on */
-    int8_t output_error;       /* why output is impossible */
-    int8_t connect_error;      /* the answer still to be told */
-    int8_t close_reason;       /* for on_close */
-    uint8_t type;              /* p2p_socket_type_t */
-    uint8_t state;             /* p2pi_state */
-    uint8_t tell;              /* P2PI_TELL_* */
-    uint8_t pins;              /* callbacks that have it on the stack: not to be freed */
+    /* What every message asks for stands side by side: the compiler makes one comparison of several. */
+    uint8_t type;        /* p2p_socket_type_t */
+    uint8_t state;       /* p2pi_state */
+    int8_t output_error; /* why output is impossible */
+    bool full;           /* reached high_water, not below low_water since */
+    int8_t end;          /* how input ended: P2P_ERR_*, 0 = it goes on */
+    bool remainder;      /* closed, and still writing */
+    bool closing;        /* closed by the user */
     bool short_callbacks;
-    bool receiving;   /* recv_start is in force */
+    bool receiving; /* recv_start is in force */
+    int8_t connect_error; /* the answer still to be told */
+    int8_t close_reason;  /* for on_close */
+    uint8_t tell;         /* P2PI_TELL_* */
+    uint8_t pins;         /* callbacks that have it on the stack: not to be freed */
     bool end_told;
-    bool full;        /* reached high_water, not below low_water since */
-    bool closing;     /* closed by the user */
-    bool remainder;   /* and still writing */
-    bool doomed;      /* closed while pinned */
+    bool doomed;  /* closed while pinned */
     bool accepted : 1; /* loop_free closes it */
     bool bound : 1;
     bool want_nonblocking : 1; /* what the user asked for */
@@ -279,9 +288,9 @@ void p2pi_tell_error(p2p_event_loop_t *loop, p2p_socket_t *sock, int error);
 /* connection.c: message mode */
 void p2pi_connection_set_limit(p2p_socket_t *sock);
 int p2pi_connection_start(p2p_socket_t *sock);
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, int64_t result,
-                              bool more);
-void p2pi_connection_deliver(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
+void p2pi_connection_received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result);
+void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
+void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_pump(p2p_socket_t *sock);
 void p2pi_connection_end(p2p_socket_t *sock, int error);
 void p2pi_connection_save_input(p2p_socket_t *sock);
@@ -303,6 +312,7 @@ int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address);
 /* Drop all output; or only let go of what is in flight, and keep the rest with the socket. */
 void p2pi_output_abandon(p2p_socket_t *sock);
 void p2pi_output_detach(p2p_socket_t *sock);
+void p2pi_output_drop(p2p_socket_t *sock);
 void p2pi_output_fail(p2p_socket_t *sock, int error);
 void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result);
 void p2pi_request_drain(p2p_event_loop_t *loop);
@@ -365,6 +375,7 @@ struct p2p_event_loop {
     p2p_backend_event *events;
     p2p_buffer_pool buffers;
     p2pi_chunk_pool chunks;
+    p2pi_stage stage;
     p2pi_request *requests; /* spare ones */
     p2pi_request *done_first, **done_last;
     p2pi_link again, flush, closing;
@@ -398,12 +409,6 @@ int p2pi_resolve_backend(p2p_event_loop_t *loop);
 
 /* emul.c: receive, accept, send and connect built on readiness */
 extern const p2p_backend_ops p2pi_emulation;
-
-/*
- * What the emulation's `send` gives beside 0 and failure: all that could be written was written within the call, and
- * the request, its result filled in, is free again. A backend's own `send` never does that (B10).
- */
-#define P2PI_SENT 1
 
 /* Work a READY event off as the completions it stands for. */
 void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags);

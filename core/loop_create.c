@@ -55,6 +55,7 @@ static void fini(p2p_event_loop_t *loop) {
     if (loop->backend != NULL) loop->ops.destroy(loop->backend);
     p2pi_buffers_fini(loop);
     p2pi_chunk_pool_fini(&loop->chunks);
+    p2pi_free(loop->stage.data);
     while (loop->requests != NULL) {
         p2pi_request *request = loop->requests;
         loop->requests = request->next;
@@ -73,7 +74,9 @@ static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options
     loop->options.backend = NULL; /* the caller's string, not needed any more */
     p2pi_registry_init(&loop->registry, loop->ops.io_state_size);
     loop->events = p2pi_alloc(loop->options.max_events * sizeof *loop->events);
-    return loop->events == NULL ? p2pi_fail(P2P_ERR_NO_MEMORY) : p2pi_buffers_init(loop);
+    loop->stage.data = p2pi_alloc(P2PI_STAGE_SIZE);
+    if (loop->events == NULL || loop->stage.data == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    return p2pi_buffers_init(loop);
 }
 
 p2p_event_loop_t *p2p_event_loop_create_with(const p2p_event_loop_options_t *options) {
@@ -118,7 +121,7 @@ static void release_sockets(p2p_event_loop_t *loop, bool forked) {
             if (forked) sock->want_nonblocking = sock->is_nonblocking;
             p2p_event_loop_remove_socket(loop, sock);
         } else {
-            if (forked || loop->options.free_drain_ms == 0) p2pi_outbox_clear(&sock->out, &loop->chunks);
+            if (forked || loop->options.free_drain_ms == 0) p2pi_output_abandon(sock);
             p2pi_socket_close_registered(sock, false);
         }
     }

@@ -68,13 +68,12 @@ int p2pi_message_usable(p2p_socket_t *sock) {
 }
 
 static int send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
-    if (sock->output_error != 0) return sock->output_error;
     int result = p2pi_socket_sync_mode(sock);
     if (result < 0) return result;
     result = write_out(sock); /* the rest of an earlier message goes first */
     if (result < 0) return result;
-    result = message != NULL && length >= P2PI_SHARE_SIZE ? p2pi_outbox_refer(&sock->out, message)
-                                                          : p2pi_outbox_copy(&sock->out, NULL, data, length);
+    result = message != NULL ? p2pi_outbox_refer(&sock->out, message)
+                             : p2pi_outbox_copy(&sock->out, NULL, data, length);
     if (result < 0) return result;
     result = write_out(sock);
     return result == P2P_ERR_WOULD_BLOCK ? P2P_OK : result; /* taken; the rest is kept */

@@ -34,6 +34,14 @@ p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t s
     return chunk;
 }
 
+int p2pi_outbox_take_over(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *framed, size_t size) {
+    p2pi_chunk *chunk = p2pi_outbox_extend(box, pool, size);
+    if (chunk == NULL) return P2P_ERR_NO_MEMORY;
+    memcpy(chunk->bytes, framed, size);
+    chunk->tail = (uint32_t)size;
+    return P2P_OK;
+}
+
 int p2pi_outbox_refer(p2pi_outbox *box, p2pi_message *message) {
     p2pi_chunk *chunk = p2pi_alloc(sizeof *chunk);
     if (chunk == NULL) return P2P_ERR_NO_MEMORY;

@@ -34,17 +34,34 @@ typedef struct p2pi_chunk_pool {
     uint32_t count;
 } p2pi_chunk_pool;
 
+/*
+ * The frames that a turn queues on sockets without a backlog, one socket's behind the other's. Nearly all leave
+ * when the turn writes its output; only what a socket does not take moves to chunks of its own.
+ */
+typedef struct p2pi_stage {
+    uint8_t *data;
+    uint32_t used, capacity; /* capacity 0: the backend needs what it sends to stay where it is */
+} p2pi_stage;
+
+#define P2PI_STAGE_SIZE 65536u
 #define P2PI_CHUNK_SIZE 2048u  /* bytes of an ordinary chunk, its head included */
 #define P2PI_CHUNK_SPARES 256u /* a pool keeps at most this many */
 #define P2PI_IOV_MAX 64u       /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */
 
 /* Add an empty chunk with room for `size` bytes at least; NULL when there is no memory. */
 p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t size);
+/* Add bytes that are framed already, to an empty box. */
+int p2pi_outbox_take_over(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *framed, size_t size);
 /* Add a message without copying it. */
 int p2pi_outbox_refer(p2pi_outbox *box, struct p2pi_message *message);
 void p2pi_outbox_drop_first(p2pi_outbox *box, p2pi_chunk_pool *pool);
 void p2pi_outbox_clear(p2pi_outbox *box, p2pi_chunk_pool *pool);
 void p2pi_chunk_pool_fini(p2pi_chunk_pool *pool);
+
+static inline void p2pi_outbox_write_frame(uint8_t *out, const void *data, uint32_t length) {
+    p2pi_frame_header(out, length);
+    if (length > 0) memcpy(out + P2P_FRAME_HEADER_SIZE, data, length);
+}
 
 /* Add one frame by copying: whole, or not at all. */
 static inline int p2pi_outbox_copy(p2pi_outbox *box, p2pi_chunk_pool *pool, const void *data, uint32_t length) {
@@ -54,9 +71,7 @@ static inline int p2pi_outbox_copy(p2pi_outbox *box, p2pi_chunk_pool *pool, cons
         chunk = p2pi_outbox_extend(box, pool, size);
         if (chunk == NULL) return P2P_ERR_NO_MEMORY;
     }
-    uint8_t *end = chunk->bytes + chunk->tail;
-    p2pi_frame_header(end, length);
-    if (length > 0) memcpy(end + P2P_FRAME_HEADER_SIZE, data, length);
+    p2pi_outbox_write_frame(chunk->bytes + chunk->tail, data, length);
     chunk->tail += (uint32_t)size;
     box->queued += size;
     return P2P_OK;

@@ -13,21 +13,18 @@ static p2pi_request *request_alloc(p2p_event_loop_t *loop) {
     return request;
 }
 
-/* The next spare request, still among the spare ones: most sends need it no longer than the call. */
-static inline p2pi_request *request_ready(p2p_socket_t *sock) {
+static p2pi_request *request_new(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    if (loop->requests == NULL) loop->requests = request_alloc(loop);
     p2pi_request *request = loop->requests;
-    if (request == NULL) return NULL;
+    if (request != NULL)
+        loop->requests = request->next;
+    else if ((request = request_alloc(loop)) == NULL)
+        return NULL;
+    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
     request->op.io = &sock->entry->io;
-    return request;
-}
-
-/* It is under way: its OP_DONE will come. */
-static void request_keep(p2p_socket_t *sock, p2pi_request *request) {
-    sock->loop->requests = request->next;
     request->socket = sock;
     sock->request = request;
+    return request;
 }
 
 /* Spare requests are kept as request_new wants them. */
@@ -43,32 +40,84 @@ static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
 }
 
 void p2pi_output_schedule(p2p_socket_t *sock) {
-    if (sock->out.first == NULL || sock->state != P2PI_STATE_CONNECTED || sock->request != NULL) return;
+    if (sock->out.queued == 0 || sock->state != P2PI_STATE_CONNECTED || sock->request != NULL) return;
     if (!p2pi_link_used(&sock->flush)) p2pi_list_append(&sock->loop->flush, &sock->flush);
 }
 
-static inline int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+/* ---- queueing --------------------------------------------------------------------------------------------------- */
+
+/* Move what is staged to chunks: it has to stay, or something has to come behind it. */
+static int unstage(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
+    int result = p2pi_outbox_take_over(&sock->out, &loop->chunks, loop->stage.data + sock->staged_at, sock->staged);
+    if (result == P2P_OK) sock->staged = 0;
+    return result;
+}
+
+/* Whether a connected socket's frame can be staged: behind its own bytes, or as its first. */
+static inline bool stage_fits(const p2p_socket_t *sock, const p2pi_stage *stage, size_t size) {
+    return sock->out.first == NULL && size <= stage->capacity - stage->used &&
+           (sock->staged == 0 || sock->staged_at + sock->staged == stage->used);
+}
+
+static inline void stage(p2p_socket_t *sock, p2pi_stage *stage, const void *data, uint32_t length) {
+    uint32_t size = length + P2P_FRAME_HEADER_SIZE;
+    if (sock->staged == 0) sock->staged_at = stage->used;
+    sock->staged += size;
+    sock->out.queued += size;
+    uint8_t *end = stage->data + stage->used;
+    stage->used += size;
+    p2pi_outbox_write_frame(end, data, length);
+}
+
+static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
+    p2p_event_loop_t *loop = sock->loop;
+    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
+    if (sock->state == P2PI_STATE_CONNECTED && stage_fits(sock, &loop->stage, size)) {
+        stage(sock, &loop->stage, data, length);
+        return P2P_OK;
+    }
+    int result = sock->staged > 0 ? unstage(sock) : P2P_OK;
+    return result < 0 ? result : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
+}
+
+static int queue_shared(p2p_socket_t *sock, p2pi_message *message) {
+    int result = sock->staged > 0 ? unstage(sock) : P2P_OK;
+    return result < 0 ? result : p2pi_outbox_refer(&sock->out, message);
+}
+
+/* Why a message can't be queued now. */
+static int refusal(p2p_socket_t *sock, uint32_t length) {
     if (sock->state != P2PI_STATE_CONNECTED || sock->type != P2P_TCP) {
         int result = p2pi_message_usable(sock);
-        if (result < 0) return p2pi_fail(result);
+        if (result < 0) return result;
     }
-    if (length > sock->message_limit) return p2pi_fail(P2P_ERR_TOO_LONG);
-    if (loop == NULL) return p2pi_message_send_now(sock, data, length, message);
-    if (sock->output_error != 0) return p2pi_fail(sock->output_error);
-    if (sock->out.queued >= loop->options.high_water) {
-        sock->full = true;
-        loop->stats.sends_refused++;
-        return p2pi_fail(P2P_ERR_QUEUE_FULL);
-    }
-    int result = message != NULL && length >= P2PI_SHARE_SIZE
-                     ? p2pi_outbox_refer(&sock->out, message)
-                     : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
+    if (length > sock->message_limit) return P2P_ERR_TOO_LONG;
+    if (sock->output_error != 0) return sock->output_error;
+    if (sock->loop == NULL || sock->out.queued < sock->loop->options.high_water) return P2P_OK;
+    sock->full = true;
+    sock->loop->stats.sends_refused++;
+    return P2P_ERR_QUEUE_FULL;
+}
+
+P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    p2p_event_loop_t *loop = sock->loop;
+    int result = refusal(sock, length);
+    if (result < 0) return p2pi_fail(result);
+    bool share = message != NULL && length >= P2PI_SHARE_SIZE;
+    if (loop == NULL) return p2pi_message_send_now(sock, data, length, share ? message : NULL);
+    result = share ? queue_shared(sock, message) : queue_copy(sock, data, length);
     if (result < 0) return p2pi_fail(result);
     if (sock->out.queued >= loop->options.high_water) sock->full = true;
     loop->stats.messages_out++;
-    if (!p2pi_link_used(&sock->flush)) p2pi_output_schedule(sock);
+    p2pi_output_schedule(sock);
     return P2P_OK;
+}
+
+/* Nothing stands in the way of staging, as far as the socket alone can tell: while it is not full its queue is below
+ * high_water. */
+static inline bool plain(const p2p_socket_t *sock) {
+    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && !sock->full;
 }
 
 int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
@@ -78,17 +127,20 @@ int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
 
 int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
     if (socket == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
-    return send_frame(socket, data, length, NULL);
+    p2p_event_loop_t *loop = socket->loop;
+    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
+    if (!plain(socket) || loop == NULL || length > socket->message_limit || !stage_fits(socket, &loop->stage, size))
+        return send_frame(socket, data, length, NULL);
+    stage(socket, &loop->stage, data, length);
+    if (socket->out.queued >= loop->options.high_water) socket->full = true;
+    loop->stats.messages_out++;
+    if (!p2pi_link_used(&socket->flush)) p2pi_list_append(&loop->flush, &socket->flush);
+    return P2P_OK;
 }
 
-static inline void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
-    if (result < 0) {
-        p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
-        return;
-    }
-    p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
-    loop->stats.bytes_out += (uint64_t)result;
-    if (sock->out.first != NULL) p2pi_output_schedule(sock);
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+
+P2PI_UNUSUAL static void progressed(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (sock->remainder) {
         p2pi_remainder_advance(sock);
     } else if (sock->full && sock->out.queued < loop->options.low_water) {
@@ -97,30 +149,76 @@ static inline void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t resu
     }
 }
 
-static inline void start_send(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    p2pi_request *request = request_ready(sock);
+static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    if (result < 0) {
+        p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
+        return;
+    }
+    p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
+    loop->stats.bytes_out += (uint64_t)result;
+    p2pi_output_schedule(sock);
+    progressed(loop, sock);
+}
+
+P2PI_UNUSUAL static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2pi_request *request = request_new(sock);
     if (request == NULL) {
         p2pi_output_fail(sock, P2P_ERR_NO_MEMORY);
         return;
     }
-    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
     request->op.iov = request->u.iov;
     request->op.iov_count = p2pi_outbox_gather(&sock->out, request->u.iov, P2PI_IOV_MAX);
     int result = loop->ops.send(loop->backend, &request->op);
-    if (result == P2PI_SENT)
-        sent(loop, sock, request->result);
-    else if (result == 0)
-        request_keep(sock, request);
-    else
+    if (result < 0) {
+        sock->request = NULL;
+        request_free(loop, request);
         p2pi_output_fail(sock, p2pi_fail_os(loop->sys, result));
+    }
+    p2pi_request_drain(loop);
+}
+
+/* What the socket does not take of its staged bytes becomes chunks, and waits like any backlog. */
+P2PI_UNUSUAL static void send_rest(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
+    if (error == P2P_ERR_WOULD_BLOCK) {
+        error = unstage(sock);
+    } else if (error == 0) {
+        sock->staged_at += (uint32_t)result;
+        sock->staged -= (uint32_t)result;
+        sock->out.queued -= (size_t)result;
+        loop->stats.bytes_out += (uint64_t)result;
+        error = unstage(sock);
+    }
+    if (error != 0)
+        p2pi_output_fail(sock, error);
+    else
+        send_chunks(loop, sock);
+}
+
+/* Only where the emulation sends is anything staged: this is its send, without a request to keep for later. */
+static inline void send_staged(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    int64_t result = loop->sys->send(sock->handle, loop->stage.data + sock->staged_at, sock->staged, 1);
+    if (result != sock->staged) {
+        send_rest(loop, sock, result);
+        return;
+    }
+    sock->staged = 0;
+    sock->out.queued = 0;
+    loop->stats.bytes_out += (uint64_t)result;
+    if (sock->remainder || sock->full) progressed(loop, sock);
 }
 
 /* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
 void p2pi_output_flush(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while ((link = p2pi_list_pop(&loop->flush)) != NULL) {
-        start_send(loop, P2PI_CONTAINER(link, p2p_socket_t, flush));
+        p2p_socket_t *sock = P2PI_CONTAINER(link, p2p_socket_t, flush);
+        if (sock->staged > 0)
+            send_staged(loop, sock);
+        else
+            send_chunks(loop, sock);
     }
+    loop->stage.used = 0; /* whoever had staged something was in the list */
 }
 
 /* Hand over what the emulation has completed. */
@@ -133,15 +231,16 @@ void p2pi_request_drain(p2p_event_loop_t *loop) {
     }
 }
 
-/* Nobody waits for the request any more; what it points to must outlive it. */
-void p2pi_output_detach(p2p_socket_t *sock) {
+/* ---- letting go --------------------------------------------------------------------------------------------------- */
+
+static void cancel_request(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     if (sock->request == NULL) return;
     sock->request->cancelled = true;
     loop->ops.cancel(loop->backend, &sock->request->op);
     p2pi_request_drain(loop);
     if (sock->request == NULL) return;
-    if (!sock->request->is_connect) {
+    if (!sock->request->is_connect) { /* what it points to must outlive it */
         sock->request->orphan = sock->out;
         sock->out = (p2pi_outbox){ 0 };
     }
@@ -149,10 +248,24 @@ void p2pi_output_detach(p2p_socket_t *sock) {
     sock->request = NULL;
 }
 
-void p2pi_output_abandon(p2p_socket_t *sock) {
-    p2pi_output_detach(sock);
-    p2pi_list_remove(&sock->flush);
+void p2pi_output_detach(p2p_socket_t *sock) {
+    cancel_request(sock);
+    if (sock->staged == 0) return;
+    int result = unstage(sock);
+    if (result == P2P_OK) return;
+    sock->output_error = (int8_t)result;
+    p2pi_output_drop(sock);
+}
+
+void p2pi_output_drop(p2p_socket_t *sock) {
+    sock->staged = 0;
     p2pi_outbox_clear(&sock->out, &sock->loop->chunks);
+}
+
+void p2pi_output_abandon(p2p_socket_t *sock) {
+    cancel_request(sock);
+    p2pi_list_remove(&sock->flush);
+    p2pi_output_drop(sock);
 }
 
 void p2pi_output_fail(p2p_socket_t *sock, int error) {
@@ -210,10 +323,8 @@ void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t re
 
 static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     p2p_event_loop_t *loop = sock->loop;
-    p2pi_request *request = request_ready(sock);
+    p2pi_request *request = request_new(sock);
     if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
-    request_keep(sock, request);
-    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
     request->is_connect = true;
     request->op.iov = NULL;
     if (address != NULL) {

@@ -101,11 +101,12 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
     if (loop->input.socket == sock) {
         if (!close_handle) p2pi_connection_save_input(sock);
         loop->input.socket = NULL;
+        loop->input.length = 0;
     }
     leave_lists(sock);
     p2pi_listener_stop(sock);
     if (close_handle) {
-        p2pi_outbox_clear(&sock->out, &loop->chunks);
+        p2pi_output_drop(sock);
         p2pi_listener_drop(sock);
         p2pi_inbox_release(sock);
     }

@@ -5,7 +5,7 @@
 #include "internal.h"
 
 bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
-    return sock->out.first != NULL && (sock->state == P2PI_STATE_CONNECTED || sock->state == P2PI_STATE_CONNECTING);
+    return sock->out.queued > 0 && (sock->state == P2PI_STATE_CONNECTED || sock->state == P2PI_STATE_CONNECTING);
 }
 
 static void on_deadline(p2p_timer_t *timer, void *user_data) {
@@ -20,7 +20,10 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     p2p_timer_t *deadline = p2pi_timer_create_private(loop, on_deadline, sock);
     if (deadline == NULL) return P2P_ERR_NO_MEMORY;
-    if (loop->input.socket == sock) loop->input.socket = NULL;
+    if (loop->input.socket == sock) {
+        loop->input.socket = NULL;
+        loop->input.length = 0;
+    }
     p2pi_list_remove(&sock->again);
     sock->tell = 0;
     p2pi_inbox_release(sock);
@@ -36,7 +39,7 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
 /* Something was written, or the peer has ended its side. */
 void p2pi_remainder_advance(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    if (sock->out.first == NULL && sock->request == NULL) {
+    if (sock->out.queued == 0 && sock->request == NULL) {
         if (!sock->shut) loop->sys->shutdown_send(sock->handle);
         sock->shut = true;
         if (sock->end != 0) {

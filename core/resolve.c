@@ -176,6 +176,7 @@ static int instantiate(p2p_event_loop_t *loop, const p2p_backend_ops *ops, p2p_b
         return result;
     }
     loop->backend = backend;
+    loop->stage.capacity = loop->ops.send == p2pi_emulation.send ? P2PI_STAGE_SIZE : 0;
     say(record, P2P_BACKEND_CHOSEN, 0, NULL);
     return P2P_OK;
 }

@@ -232,7 +232,7 @@ int64_t p2p_socket_send(p2p_socket_t *socket, const void *data, size_t size) {
     int64_t result = raw_ready(socket);
     if (result < 0) return result;
     const p2p_sys_ops *sys = p2pi_sys();
-    result = sys->sendto(socket->handle, data, size, NULL, socket->loop != NULL || socket->want_nonblocking);
+    result = sys->send(socket->handle, data, size, socket->loop != NULL || socket->want_nonblocking);
     return result < 0 ? p2pi_fail_os(sys, result) : result;
 }
 

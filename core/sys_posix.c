@@ -300,11 +300,17 @@ static int shutdown_send(p2p_handle_t handle) {
 
 /* ---- data ---- */
 
+#if defined(__GNUC__)
+#  define UNUSUAL __attribute__((noinline, cold))
+#else
+#  define UNUSUAL
+#endif
+
 /* A call that may block is made again after a signal. One that may not tells of the signal, as a moment in
  * which nothing could be done (see translate_error), and is as short as it can be: two of these serve each
  * message. */
 
-static int64_t recv_blocking(p2p_handle_t handle, void *buffer, size_t size) {
+UNUSUAL static int64_t recv_blocking(p2p_handle_t handle, void *buffer, size_t size) {
     ssize_t count;
     do {
         count = recv(handle, buffer, size, 0);
@@ -318,7 +324,21 @@ static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int do
     return count < 0 ? failure() : count;
 }
 
-static int64_t send_gathered(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
+UNUSUAL static int64_t send_blocking(p2p_handle_t handle, const void *data, size_t size) {
+    ssize_t sent;
+    do {
+        sent = send(handle, data, size, SEND_FLAGS);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? failure() : sent;
+}
+
+static int64_t send_bytes(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
+    if (!dontwait) return send_blocking(handle, data, size);
+    ssize_t sent = send(handle, data, size, SEND_FLAGS | MSG_DONTWAIT);
+    return sent < 0 ? failure() : sent;
+}
+
+static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
     struct msghdr message;
     memset(&message, 0, sizeof(message));
     message.msg_iov = (struct iovec *)(uintptr_t)iov; /* sendmsg only reads what it points to */
@@ -327,12 +347,6 @@ static int64_t send_gathered(p2p_handle_t handle, const p2p_iov *iov, uint32_t c
     do {
         sent = sendmsg(handle, &message, SEND_FLAGS | (dontwait ? MSG_DONTWAIT : 0));
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
-}
-
-static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
-    if (count != 1 || !dontwait) return send_gathered(handle, iov, count, dontwait);
-    ssize_t sent = send(handle, iov->base, iov->len, SEND_FLAGS | MSG_DONTWAIT); /* needs no header */
     return sent < 0 ? failure() : sent;
 }
 
@@ -538,6 +552,7 @@ static const p2p_sys_ops posix_table = {
     .local_address = p2pi_posix_local_address,
     .peer_address = p2pi_posix_peer_address,
     .recv = recv_bytes,
+    .send = send_bytes,
     .sendv = sendv,
     .recvfrom = recvfrom_bytes,
     .sendto = sendto_bytes,

@@ -44,7 +44,7 @@ static void tell_input(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (sock->entry->kind == P2PI_LISTENER)
         p2pi_listener_tell(loop, sock);
     else if (sock->entry->kind == P2PI_CONNECTION)
-        p2pi_connection_deliver(loop, sock, NULL, 0);
+        p2pi_connection_resume(loop, sock);
 }
 
 /* Read before write, error last. Each callback may end the registration, or the socket. */

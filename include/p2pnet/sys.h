@@ -78,6 +78,7 @@ typedef struct p2p_sys_ops {
 
     /* data; dontwait 1: never blocks, whatever the handle's mode. Never raises SIGPIPE. */
     int64_t (*recv)(p2p_handle_t handle, void *buffer, size_t size, int dontwait);
+    int64_t (*send)(p2p_handle_t handle, const void *data, size_t size, int dontwait);
     int64_t (*sendv)(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait);
     int64_t (*recvfrom)(p2p_handle_t handle, void *buffer, size_t size, p2p_address_t *from, int dontwait);
     int64_t (*sendto)(p2p_handle_t handle, const void *data, size_t size, const p2p_address_t *to, int dontwait);
