@@ -6,6 +6,7 @@
  */
 #include "slots.h"
 
+#include <stdbool.h>
 #include <sys/epoll.h>
 
 typedef struct epoll_backend {
@@ -15,6 +16,7 @@ typedef struct epoll_backend {
     int epoll;
     p2p_handle_t wake[2];
     int capacity;
+    bool precise;  /* the kernel takes timeouts in nanoseconds, as far as is known */
     unsigned turn; /* the kernel's order is fixed while all stay ready: here it rotates */
     struct epoll_event events[];
 } epoll_backend;
@@ -47,6 +49,7 @@ static int create(p2p_backend **out, const p2p_backend_env *env) {
     backend->allocator = env->allocator;
     backend->sys = sys;
     backend->capacity = (int)capacity;
+    backend->precise = true;
 
     const char *call = "epoll_create1";
     int result = backend->epoll = sys->epoll_create();
@@ -117,7 +120,14 @@ static int detach(p2p_backend *head, p2p_io *io) {
 
 /* A stack trace that ends here shows a loop that waits for events, on purpose. */
 P2PI_NOINLINE static int wait_in_epoll(epoll_backend *backend, int capacity, int64_t timeout_ns) {
-    int count = backend->sys->epoll_wait(backend->epoll, backend->events, capacity, timeout_ns);
+    int count = -ENOSYS;
+    if (backend->precise) {
+        count = backend->sys->epoll_wait(backend->epoll, backend->events, capacity, timeout_ns, 1);
+        backend->precise = count != -ENOSYS; /* asked once */
+    }
+    if (!backend->precise) {
+        count = backend->sys->epoll_wait(backend->epoll, backend->events, capacity, timeout_ns, 0);
+    }
     return count == -EINTR ? 0 : count;
 }
 

@@ -96,12 +96,15 @@ static int wait_for_events(p2p_event_loop_t *loop, int64_t timeout_ns) {
     return count;
 }
 
-static void turn(p2p_event_loop_t *loop, int64_t timeout_ns) {
+static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
+    uint64_t callbacks_before = loop->stats.callbacks;
     loop->in_turn = true;
     loop->stats.turns++;
     p2pi_tasks_run(loop);
     p2pi_timers_run(loop);
     flush(loop);
+    /* A single turn that has had something to do returns to its caller rather than wait for more. */
+    if (once && loop->stats.callbacks != callbacks_before) timeout_ns = 0;
     int count = wait_for_events(loop, wait_limit(loop, timeout_ns));
     p2pi_link owed; /* what the I/O callbacks leave over is for the next turn */
     p2pi_list_take(&owed, &loop->again);
@@ -169,7 +172,7 @@ void p2p_event_loop_run(p2p_event_loop_t *loop) {
     loop->end_when_idle = !loop->options.keep_running;
     while (!stop_spent(loop) && loop->fatal_error == 0) {
         if (loop->end_when_idle && !anything_to_wait_for(loop)) break;
-        turn(loop, -1);
+        turn(loop, -1, false);
     }
     loop->end_when_idle = false;
     p2pi_clear_error();
@@ -181,7 +184,7 @@ int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms) {
     int result = enter(loop);
     if (result < 0) return p2pi_fail(result);
     uint64_t before = loop->stats.callbacks;
-    turn(loop, timeout_ms < 0 ? -1 : timeout_ms * (int64_t)P2P_NS_PER_MS);
+    turn(loop, timeout_ms < 0 ? -1 : timeout_ms * (int64_t)P2P_NS_PER_MS, true);
     uint64_t ran = loop->stats.callbacks - before;
     stop_spent(loop);
     result = leave(loop);

@@ -44,7 +44,7 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
     if (!p2pi_link_used(&sock->flush)) p2pi_list_append(&sock->loop->flush, &sock->flush);
 }
 
-/* ---- queueing --------------------------------------------------------------------------------------------------- */
+/* ---- queueing ------------------------------------------------------------------------------------------- */
 
 /* Move what is staged to chunks: it has to stay, or something has to come behind it. */
 static int unstage(p2p_socket_t *sock) {
@@ -138,7 +138,7 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
     return P2P_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing -------------------------------------------------------------------------------------------- */
 
 P2PI_UNUSUAL static void progressed(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (sock->remainder) {
@@ -231,7 +231,7 @@ void p2pi_request_drain(p2p_event_loop_t *loop) {
     }
 }
 
-/* ---- letting go --------------------------------------------------------------------------------------------------- */
+/* ---- letting go ----------------------------------------------------------------------------------------- */
 
 static void cancel_request(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;

@@ -452,18 +452,18 @@ static int epoll_change(int epoll, int operation, p2p_handle_t handle, struct ep
     return result_of(epoll_ctl(epoll, operation, handle, event));
 }
 
-static int epoll_harvest(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
-#if defined(HAVE_EPOLL_PWAIT2)
-    if (timeout_ns > 0) {
-        struct timespec timeout;
-        int result = epoll_pwait2(epoll, events, capacity, timespec_of(&timeout, timeout_ns), NULL);
-        /* A kernel before 5.11, or a container's filter that doesn't know the call. */
-        if (result >= 0 || (errno != ENOSYS && errno != EPERM)) {
-            return result_of(result);
-        }
+static int epoll_harvest(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
+    if (!precise || timeout_ns <= 0) {
+        return result_of(epoll_wait(epoll, events, capacity, milliseconds_of(timeout_ns)));
     }
+#if defined(HAVE_EPOLL_PWAIT2)
+    struct timespec timeout;
+    int result = epoll_pwait2(epoll, events, capacity, timespec_of(&timeout, timeout_ns), NULL);
+    /* EPERM: a container's filter that doesn't know the call. */
+    return result < 0 && errno == EPERM ? -ENOSYS : result_of(result);
+#else
+    return -ENOSYS;
 #endif
-    return result_of(epoll_wait(epoll, events, capacity, milliseconds_of(timeout_ns)));
 }
 #endif
 

@@ -155,8 +155,8 @@ static int64_t next_time(const p2p_timer_t *timer, int64_t now_ns) {
 }
 
 static void fire(p2p_event_loop_t *loop, p2p_timer_t *timer) {
-    int64_t lag_ns = loop->now_ns - timer->deadline_ns;
-    if (lag_ns > 0 && (uint64_t)lag_ns > loop->stats.timer_lag_max_ns) loop->stats.timer_lag_max_ns = (uint64_t)lag_ns;
+    uint64_t lag_ns = (uint64_t)loop->now_ns - (uint64_t)timer->deadline_ns; /* due: never negative */
+    if (lag_ns > loop->stats.timer_lag_max_ns) loop->stats.timer_lag_max_ns = lag_ns;
     if (timer->repeat_ns > 0) {
         timer->deadline_ns = next_time(timer, loop->now_ns);
         heap_insert(&loop->timers, timer);

@@ -30,6 +30,7 @@ static int serve(p2p_socket_t *listener, const options_t *options) {
     if (p2p_socket_listen(listener, 16) < 0) return fail("listen");
     if (p2p_socket_local_address(listener, &address) < 0) return fail("local address");
     p2p_address_format(&address, text, sizeof text);
+    unblock_on_ctrl_c(listener); /* before anybody can know that it is there */
     printf("listening on %s\n", text);
     fflush(stdout);
 

@@ -193,7 +193,8 @@ P2P_API void p2p_event_loop_run(p2p_event_loop_t *loop);
 /**
  * Run one turn.
  *
- * @param timeout_ms  how long step 4 may wait at most; 0 only looks, -1 waits until something happens.
+ * @param timeout_ms  how long step 4 may wait at most; 0 only looks, -1 waits until something happens. When a task
+ *                    or a timer has run in this turn, step 4 only looks.
  * @return the number of callbacks that ran; P2P_ERR_BUSY, INVALID, or what stopped the backend.
  * Thread: the loop's.
  */

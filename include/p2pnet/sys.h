@@ -98,7 +98,8 @@ typedef struct p2p_sys_ops {
     int (*select)(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns);
     int (*epoll_create)(void);
     int (*epoll_ctl)(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
-    int (*epoll_wait)(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns);
+    /** precise 1: to the nanosecond, or -ENOSYS where the kernel can't (epoll_pwait2, Linux 5.11); 0: whole ms. */
+    int (*epoll_wait)(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */

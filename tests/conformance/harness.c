@@ -78,9 +78,9 @@ static int noting_select(int nfds, void *readable, void *writable, void *excepti
     return p2p_sys_default()->select(nfds, readable, writable, exceptional, timeout_ns);
 }
 
-static int noting_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+static int noting_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
     note_wait(capacity);
-    return p2p_sys_default()->epoll_wait(epoll, events, capacity, timeout_ns);
+    return p2p_sys_default()->epoll_wait(epoll, events, capacity, timeout_ns, precise);
 }
 
 /* ---- the instance ---- */

@@ -125,8 +125,9 @@ static int sim_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct e
     return 0;
 }
 
-static int sim_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+static int sim_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
     (void)timeout_ns;
+    (void)precise;
     int ready = 0;
     for (int i = 0; epoll == SIM_EPOLL && i <= SIM_COUNT && ready < capacity; i++) {
         uint32_t flags = sim_state(i == SIM_COUNT ? SIM_WAKE : SIM_FIRST + i);
@@ -225,11 +226,12 @@ static int failing_select(int nfds, void *readable, void *writable, void *except
     return fail_wait();
 }
 
-static int failing_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+static int failing_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
     (void)epoll;
     (void)events;
     (void)capacity;
     (void)timeout_ns;
+    (void)precise;
     return fail_wait();
 }
 

@@ -69,9 +69,12 @@ static void c23_a_child_that_destroys_its_copy_leaves_the_parent_alone(void **st
     pid_t child = fork_holder(hold, harness_destroy, h);
     end_holder(child, hold);
     expect_quiet(h, 5 * MILLISECOND);
+    int64_t begin = now_ns();
+    assert_int_equal(h->ops->wake(h->backend), 0);
+    assert_int_equal(turn(h, DEADLINE), 0);
+    assert_true(now_ns() - begin < DEADLINE);
     send_text(ends[1], "x");
     turn_until(h, io, P2P_IN);
-    assert_int_equal(h->ops->wake(h->backend), 0);
     forget_all(h);
     close(ends[0]);
     close(ends[1]);

@@ -155,7 +155,7 @@ static int64_t deadline(void) {
     return clock_ns() + RAW_DEADLINE_S * 1000000000ll;
 }
 
-void loop_turn(p2p_event_loop_t *loop, int64_t deadline_ns, const char *awaited, const char *file, int line) {
+bool loop_turn(p2p_event_loop_t *loop, int64_t deadline_ns, const char *awaited, const char *file, int line) {
     if (clock_ns() > deadline_ns) {
         print_error("deadline: %s\n", awaited);
         _fail(file, line);
@@ -165,6 +165,7 @@ void loop_turn(p2p_event_loop_t *loop, int64_t deadline_ns, const char *awaited,
         print_error("the loop failed: %s, while awaiting: %s\n", p2p_error_name(result), awaited);
         _fail(file, line);
     }
+    return true;
 }
 
 void loop_settle(p2p_event_loop_t *loop) {

@@ -29,16 +29,17 @@ int fixture_start(const p2p_sys_ops *system, p2p_log_callback log);
 /** A loop, on test_backend() unless the options name one; NULL = defaults. Fails the test when there is none. */
 p2p_event_loop_t *loop_create(const p2p_event_loop_options_t *options);
 p2p_event_loop_stats_t loop_stats(p2p_event_loop_t *loop);
-/** One turn that waits for at most 1 ms. Fails the test when the loop fails or deadline_ns has passed. */
-void loop_turn(p2p_event_loop_t *loop, int64_t deadline_ns, const char *awaited, const char *file, int line);
+/** One turn that waits for at most 1 ms. Fails the test when the loop fails or deadline_ns has passed. @return true */
+bool loop_turn(p2p_event_loop_t *loop, int64_t deadline_ns, const char *awaited, const char *file, int line);
 /** Twenty turns that do not wait: time for anything that should not happen. */
 void loop_settle(p2p_event_loop_t *loop);
 int64_t clock_ns(void);
 
 /** Drive the loop until the expression is true. The deadline turns a hang into a failure. */
-#define RUN_UNTIL(loop, expression)                                                         \
-    for (int64_t deadline_ns_ = clock_ns() + RAW_DEADLINE_S * 1000000000ll; !(expression);) \
-    loop_turn(loop, deadline_ns_, #expression, __FILE__, __LINE__)
+#define RUN_UNTIL(loop, expression)                                                          \
+    for (int64_t deadline_ns_ = clock_ns() + RAW_DEADLINE_S * 1000000000ll;                  \
+         !(expression) && loop_turn(loop, deadline_ns_, #expression, __FILE__, __LINE__);) { \
+    }
 
 /* The raw side of a connection, driving the loop meanwhile. They fail the test at the deadline. */
 
