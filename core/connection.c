@@ -87,7 +87,11 @@ static inline bool held_back(const p2p_socket_t *sock) {
 p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     const uint8_t *payload;
     uint32_t length;
-    p2pi_frame_status status = held_back(sock) ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
+    p2p_event_loop_t *loop = sock->loop;
+    /* What on_read announced is given even if the callback has filled the queue meanwhile. */
+    bool announced = loop->input.socket == sock && loop->input.announced;
+    loop->input.announced = false;
+    p2pi_frame_status status = held_back(sock) && !announced ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
     if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
     if (status != P2PI_FRAME_WHOLE) {
         p2pi_fail(sock->end_told ? sock->end : P2P_ERR_WOULD_BLOCK);
@@ -96,7 +100,7 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     p2p_message_t *message = p2p_message_create(payload, length);
     if (message == NULL) return NULL;
     consume_frame(sock, length);
-    if (sock->loop->input.socket != sock) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* receiving may go on */
+    if (loop->input.socket != sock) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* receiving may go on */
     return message;
 }
 
@@ -106,9 +110,11 @@ static inline bool input_waits(const p2p_event_loop_t *loop, const p2p_socket_t 
 }
 
 static void call_on_read(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callback on_read) {
+    loop->input.announced = true;
     int64_t entered_ns = p2pi_callback_enter(loop);
     on_read(sock, sock->user_data);
     p2pi_callback_leave(loop, entered_ns);
+    loop->input.announced = false;
 }
 
 /* A frame of the inbox stays where it is while the callback looks into it. */
@@ -175,6 +181,13 @@ void p2pi_connection_save_input(p2p_socket_t *sock) {
     if (result < 0) p2pi_connection_end(sock, result);
 }
 
+/* Without a callback for them, messages wait until p2p_message_recv is called. */
+static bool anybody_reads(const p2p_socket_t *sock) {
+    p2p_socket_callbacks_t room;
+    const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
+    return callbacks->on_message != NULL || callbacks->on_read != NULL;
+}
+
 /* Keep what was not taken, and see what is still to be told: now, or in the next turn. */
 P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool read_called) {
     bool waits = false;
@@ -183,9 +196,10 @@ P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool
         waits = frame_waits(sock);
     }
     bool ended = sock->end != 0 && !sock->end_told;
-    if (ended && !waits && !read_called)
+    bool again = waits ? anybody_reads(sock) && !held_back(sock) : ended;
+    if (again && !waits && !read_called)
         tell_end(loop, sock);
-    else if ((waits || ended) && !held_back(sock))
+    else if (again)
         p2pi_socket_tell(sock, P2PI_TELL_INPUT);
     if (loop->input.socket != sock) return;
     loop->input.socket = NULL;

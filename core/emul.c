@@ -185,18 +185,12 @@ static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
         recv_on(loop, entry, got);
 }
 
-/* Conditions of one connection that is gone already, not of the listener. */
-static bool is_lost_connection(int error) {
-    return error == P2P_ERR_RESET || error == P2P_ERR_UNREACHABLE || error == P2P_ERR_TIMED_OUT ||
-           error == P2P_ERR_REFUSED || error == P2P_ERR_ACCESS;
-}
-
 static void accept_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {
     for (uint32_t i = 0; i < loop->options.accept_budget && stands(entry, token, P2PI_ENTRY_ACCEPT); i++) {
         p2p_handle_t handle;
         int result = loop->sys->accept(entry->io.handle, &handle, 1);
         int error = result < 0 ? error_of(entry, result) : 0;
-        if (is_lost_connection(error)) continue;
+        if (p2pi_is_lost_connection(error)) continue;
         if (error == P2P_ERR_WOULD_BLOCK) return;
         p2pi_listener_accepted(loop, entry->owner, handle, result, P2P_MORE | P2P_NONBLOCKING);
     }

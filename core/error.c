@@ -25,6 +25,11 @@ int p2pi_fail_os(const p2p_sys_ops *sys, int64_t os_result) {
     return last_error;
 }
 
+int p2pi_fail_with(int error, int os_error) {
+    last_os_error = os_error;
+    return last_error = error;
+}
+
 void p2pi_clear_error(void) {
     last_error = last_os_error = 0;
 }

@@ -118,15 +118,17 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     loop->in_turn = false;
 }
 
-/* Turns without callbacks, to let closed sockets write what they still have. */
+/* Turns for closed sockets only, to write what they still have. */
 void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
     int64_t end_ns = loop->sys->now_ns() + (int64_t)(drain_ms * P2P_NS_PER_MS);
     while (loop->remainder_count > 0 && loop->fatal_error == 0 && loop->now_ns < end_ns) {
+        p2pi_tasks_run(loop);
         p2pi_timers_run(loop);
         flush(loop);
         int64_t left_ns = end_ns - loop->sys->now_ns();
         int count = wait_for_events(loop, wait_limit(loop, left_ns > 0 ? left_ns : 0));
         for (int i = 0; i < count; i++) p2pi_dispatch(loop, &loop->events[i]);
+        p2pi_closing_run(loop);
     }
 }
 
@@ -136,10 +138,10 @@ void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
 static _Thread_local char this_thread;
 
 static int enter(p2p_event_loop_t *loop) {
-    if (loop == NULL) return P2P_ERR_INVALID;
-    if (loop->running) return P2P_ERR_BUSY;
-    if (loop->thread != NULL && loop->thread != &this_thread) return P2P_ERR_INVALID;
-    if (loop->fatal_error != 0) return loop->fatal_error;
+    if (loop == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (loop->running) return p2pi_fail(P2P_ERR_BUSY);
+    if (loop->thread != NULL && loop->thread != &this_thread) return p2pi_fail(P2P_ERR_INVALID);
+    if (loop->fatal_error != 0) return p2pi_fail_with(loop->fatal_error, loop->fatal_os_error);
     loop->thread = &this_thread;
     if (!loop->thread_bound) {
         int result = loop->ops.bind_thread(loop->backend);
@@ -154,9 +156,12 @@ static int enter(p2p_event_loop_t *loop) {
 /* Gives the result of the run; the loop may be gone afterwards. */
 static int leave(p2p_event_loop_t *loop) {
     int result = loop->fatal_error;
+    int os_error = loop->fatal_os_error;
     loop->running = false;
     if (loop->free_when_done) p2pi_loop_free_now(loop);
-    return result;
+    if (result < 0) return p2pi_fail_with(result, os_error);
+    p2pi_clear_error();
+    return P2P_OK;
 }
 
 static bool stop_spent(p2p_event_loop_t *loop) {
@@ -165,30 +170,25 @@ static bool stop_spent(p2p_event_loop_t *loop) {
 
 void p2p_event_loop_run(p2p_event_loop_t *loop) {
     int result = enter(loop);
-    if (result < 0) {
-        p2pi_fail(result);
-        return;
-    }
+    if (result < 0) return;
     loop->end_when_idle = !loop->options.keep_running;
     while (!stop_spent(loop) && loop->fatal_error == 0) {
         if (loop->end_when_idle && !anything_to_wait_for(loop)) break;
         turn(loop, -1, false);
     }
     loop->end_when_idle = false;
-    p2pi_clear_error();
-    result = leave(loop);
-    if (result < 0) p2pi_fail(result);
+    leave(loop);
 }
 
 int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms) {
     int result = enter(loop);
-    if (result < 0) return p2pi_fail(result);
+    if (result < 0) return result;
     uint64_t before = loop->stats.callbacks;
     turn(loop, timeout_ms < 0 ? -1 : timeout_ms * (int64_t)P2P_NS_PER_MS, true);
     uint64_t ran = loop->stats.callbacks - before;
     stop_spent(loop);
     result = leave(loop);
-    if (result < 0) return p2pi_fail(result);
+    if (result < 0) return result;
     return ran > INT32_MAX ? INT32_MAX : (int)ran;
 }
 

@@ -42,6 +42,13 @@ static p2pi_inbox *renew(p2pi_inbox *old, size_t capacity) {
     return inbox;
 }
 
+int p2pi_inbox_unshare(p2p_socket_t *sock) {
+    p2pi_inbox *inbox = sock->in.inbox;
+    if (inbox == NULL || !inbox->lent) return P2P_OK;
+    sock->in.inbox = renew(inbox, inbox->capacity);
+    return sock->in.inbox == NULL ? P2P_ERR_NO_MEMORY : P2P_OK;
+}
+
 static int reserve(p2p_socket_t *sock, size_t length) {
     p2pi_inbox *inbox = sock->in.inbox;
     if (inbox != NULL && !inbox->lent) {

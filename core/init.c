@@ -37,12 +37,24 @@ void p2pi_log(p2p_log_level_t level, const char *format, ...) {
     process.log(level, text, process.log_user_data);
 }
 
+/* All entries but the mechanisms of backends, which a platform may lack. */
+static bool table_complete(const p2p_sys_ops *sys) {
+    typedef void (*entry)(void);
+    for (size_t at = offsetof(p2p_sys_ops, start); at < offsetof(p2p_sys_ops, poll); at += sizeof(entry)) {
+        entry e;
+        memcpy(&e, (const char *)sys + at, sizeof e);
+        if (e == NULL) return false;
+    }
+    return true;
+}
+
 static bool options_valid(const p2p_init_options_t *options) {
     if (options->size < sizeof(p2p_init_options_t)) return false;
     const p2p_allocator *allocator = options->allocator;
     if (allocator != NULL && (allocator->alloc == NULL || allocator->realloc == NULL || allocator->free == NULL))
         return false;
-    return options->system == NULL || options->system->size == sizeof(p2p_sys_ops);
+    if (options->system == NULL) return true;
+    return options->system->size == sizeof(p2p_sys_ops) && table_complete(options->system);
 }
 
 static void forget(void) {

@@ -61,6 +61,8 @@ void p2pi_free(void *block);
 int p2pi_fail(int error);
 /* The same for a negative operating system error. */
 int p2pi_fail_os(const p2p_sys_ops *sys, int64_t os_result);
+/* The same for one that was kept. */
+int p2pi_fail_with(int error, int os_error);
 void p2pi_clear_error(void);
 
 /* ---- registry.c: slots, tokens, wanted and held interest ------------------------------------ */
@@ -126,7 +128,8 @@ int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags)
 void p2pi_entry_detach(p2pi_entry *entry, bool close_handle);
 /* The backend's last word on a detached entry. */
 void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
-/* Detach, and give the owner a new entry without a handle; NULL when there is no memory. */
+/* Detach, and give the owner an entry with a new token and no handle. NULL only when the backend defers the
+ * detach and there is no memory for another entry. */
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
 /* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask);
@@ -154,6 +157,7 @@ static inline p2pi_message *p2pi_message_retain(p2pi_message *message) {
 /* Sending outside a loop, and why a socket that is not simply connected can't send. */
 int p2pi_message_send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message);
 int p2pi_message_usable(p2p_socket_t *sock);
+int p2pi_message_write_out(p2p_socket_t *sock);
 
 /* From this size on a message sent by p2p_message_send is referred to, not copied. */
 #define P2PI_SHARE_SIZE 1024u
@@ -246,7 +250,6 @@ struct p2p_socket {
     bool end_told;
     bool doomed;  /* closed while pinned */
     bool accepted : 1; /* loop_free closes it */
-    bool bound : 1;
     bool want_nonblocking : 1; /* what the user asked for */
     bool is_nonblocking : 1;   /* what the handle is */
     bool resetting : 1;        /* abort: RST */
@@ -303,6 +306,8 @@ static inline size_t p2pi_inbox_length(const p2p_socket_t *sock) {
 }
 void p2pi_inbox_consume(p2p_socket_t *sock, size_t length);
 void p2pi_inbox_release(p2p_socket_t *sock);
+/* Leave a lent inbox to whoever lent it, and go on with a copy. */
+int p2pi_inbox_unshare(p2p_socket_t *sock);
 void p2pi_inbox_unlend(p2p_socket_t *sock, p2pi_inbox *lent);
 
 /* output.c: a registered connection's sending */
@@ -325,6 +330,11 @@ void p2pi_remainder_finish(p2p_socket_t *sock);
 
 /* listener.c, datagram.c, watch.c */
 int p2pi_listener_start(p2p_socket_t *sock);
+/* Why accepting failed: conditions of one connection that is gone already, not of the listener. */
+static inline bool p2pi_is_lost_connection(int error) {
+    return error == P2P_ERR_RESET || error == P2P_ERR_UNREACHABLE || error == P2P_ERR_TIMED_OUT ||
+           error == P2P_ERR_REFUSED || error == P2P_ERR_ACCESS;
+}
 void p2pi_listener_stop(p2p_socket_t *sock);
 void p2pi_listener_drop(p2p_socket_t *sock);
 void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_handle_t handle, int result,
@@ -386,6 +396,7 @@ struct p2p_event_loop {
         p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */
         const uint8_t *data;  /* received, not looked at yet */
         size_t length;
+        bool announced; /* on_read runs, and has not taken what it was called for */
     } input;
     uint32_t socket_count, watch_count, remainder_count;
     int64_t process_id;

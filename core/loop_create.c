@@ -18,6 +18,7 @@ static int read_options(p2p_event_loop_options_t *options, const p2p_event_loop_
     use_default(&options->max_message_size, P2P_DEFAULT_MAX_MESSAGE_SIZE);
     use_default(&options->high_water, 256 * KIB);
     use_default(&options->low_water, options->high_water / 4);
+    use_default(&options->low_water, 1); /* 0 would never be undercut */
     use_default(&options->max_events, 512);
     use_default(&options->read_budget, 256 * KIB);
     use_default(&options->message_budget, 1024);
@@ -159,7 +160,7 @@ static void run_owed(p2p_event_loop_t *loop) {
 /* Free a loop that is not running. */
 void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     bool forked = loop->sys->process_id() != loop->process_id;
-    loop->in_turn = true; /* frees wait until the end of this */
+    loop->running = loop->in_turn = true; /* callbacks can neither run nor free it, and frees wait for the end */
     if (forked)
         loop->ops.detach = detach_nothing; /* the kernel's set is shared with the parent */
     else

@@ -39,7 +39,7 @@ void p2p_message_free(p2p_message_t *message) {
 /* ---- outside a loop ------------------------------------------------------------------------------ */
 
 /* Write what is queued. Blocking sockets come back when all is written. */
-static int write_out(p2p_socket_t *sock) {
+int p2pi_message_write_out(p2p_socket_t *sock) {
     const p2p_sys_ops *sys = p2pi_sys();
     while (sock->out.first != NULL) {
         p2p_iov iov[P2PI_IOV_MAX];
@@ -70,12 +70,12 @@ int p2pi_message_usable(p2p_socket_t *sock) {
 static int send_now(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
     int result = p2pi_socket_sync_mode(sock);
     if (result < 0) return result;
-    result = write_out(sock); /* the rest of an earlier message goes first */
+    result = p2pi_message_write_out(sock); /* the rest of an earlier message goes first */
     if (result < 0) return result;
     result = message != NULL ? p2pi_outbox_refer(&sock->out, message)
                              : p2pi_outbox_copy(&sock->out, NULL, data, length);
     if (result < 0) return result;
-    result = write_out(sock);
+    result = p2pi_message_write_out(sock);
     return result == P2P_ERR_WOULD_BLOCK ? P2P_OK : result; /* taken; the rest is kept */
 }
 

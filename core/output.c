@@ -268,30 +268,27 @@ void p2pi_output_abandon(p2p_socket_t *sock) {
     p2pi_output_drop(sock);
 }
 
-void p2pi_output_fail(p2p_socket_t *sock, int error) {
-    if (sock->output_error != 0) return;
-    if (error == P2P_ERR_CLOSED) error = P2P_ERR_RESET; /* EPIPE: what was queued did not arrive */
-    sock->output_error = (int8_t)error;
-    sock->full = false;
-    p2pi_output_abandon(sock);
-    if (sock->remainder) {
-        p2pi_connection_end(sock, error);
-        p2pi_remainder_advance(sock);
-        return;
-    }
-    /* A reset ends the input too, which will tell. Anything else, or a later failure, is told by itself. */
-    p2pi_socket_tell(sock, sock->end == 0 && error == P2P_ERR_RESET ? P2PI_TELL_INPUT : P2PI_TELL_ERROR);
+/* Failures of the TCP connection itself: receiving will find its end, too. */
+static bool ends_input(int error) {
+    return error == P2P_ERR_RESET || error == P2P_ERR_TIMED_OUT || error == P2P_ERR_UNREACHABLE ||
+           error == P2P_ERR_REFUSED;
 }
 
-static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
-    if (result >= 0) {
-        sock->state = P2PI_STATE_CONNECTED;
-        p2pi_output_schedule(sock);
-        if (sock->remainder) p2pi_connection_pump(sock);
-        p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
-        return;
-    }
-    int error = loop->sys->translate_error((int)-result);
+/* Output is over. Where input goes on until its end, that tells of it; a later failure is told by itself. */
+void p2pi_output_fail(p2p_socket_t *sock, int error) {
+    if (error == P2P_ERR_CLOSED) error = P2P_ERR_RESET; /* EPIPE: what was queued did not arrive */
+    bool tell = sock->output_error == 0 && sock->end != 0;
+    if (sock->output_error == 0) sock->output_error = (int8_t)error;
+    sock->full = false;
+    p2pi_output_abandon(sock);
+    if (sock->remainder || !ends_input(error)) p2pi_connection_end(sock, error);
+    if (sock->remainder)
+        p2pi_remainder_advance(sock);
+    else
+        p2pi_socket_tell(sock, tell ? P2PI_TELL_INPUT | P2PI_TELL_ERROR : P2PI_TELL_INPUT);
+}
+
+static void connect_failed(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
     if (sock->remainder) {
         sock->output_error = (int8_t)error;
@@ -300,11 +297,21 @@ static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result
     }
     sock->connect_error = (int8_t)error;
     sock->state = P2PI_STATE_FRESH; /* may be tried again */
-    sock->bound = false;
     sock->full = false;
     sock->entry = p2pi_entry_renew(sock->entry, true);
     sock->handle = P2P_INVALID_HANDLE;
     if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
+}
+
+static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+    if (result < 0) {
+        connect_failed(sock, loop->sys->translate_error((int)-result));
+        return;
+    }
+    sock->state = P2PI_STATE_CONNECTED;
+    p2pi_output_schedule(sock);
+    if (sock->remainder) p2pi_connection_pump(sock);
+    p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
 }
 
 /* OP_DONE. */
@@ -340,6 +347,10 @@ static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
 
 /* Connect a registered socket; address NULL: the attempt has begun already, p2pi_socket_register attaches it. */
 int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
+    if (address == NULL && sock->connect_error != 0) { /* adopted, and failed already */
+        connect_failed(sock, sock->connect_error);
+        return P2P_OK;
+    }
     if (address == NULL) return start_connect(sock, NULL);
     p2pi_entry *entry = sock->entry;
     entry->kind = P2PI_CONNECTION;

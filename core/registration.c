@@ -43,6 +43,8 @@ int p2pi_socket_register(p2p_socket_t *sock) {
     uint32_t flags = (kind == P2PI_DATAGRAM ? P2P_IO_DATAGRAM : 0) | (sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
     int result = p2pi_entry_attach(entry, sock->handle, flags);
     if (result == P2P_OK) result = start(sock);
+    entry = sock->entry; /* another one, when an adopted connect turned out to have failed */
+    if (entry == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     if (result == P2P_OK) result = p2pi_entry_apply(entry);
     sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;
     if (result == P2P_OK) {
@@ -59,6 +61,7 @@ int p2pi_socket_register(p2p_socket_t *sock) {
 static int add(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (loop == NULL || sock == NULL) return p2pi_fail(P2P_ERR_INVALID);
     if (sock->loop != NULL) return p2pi_fail(P2P_ERR_ALREADY);
+    if (loop->freeing) return p2pi_fail(P2P_ERR_CANCELLED);
     sock->entry = p2pi_registry_add(loop, P2PI_FRESH, sock);
     if (sock->entry == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     sock->loop = loop;
@@ -105,6 +108,8 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
     }
     leave_lists(sock);
     p2pi_listener_stop(sock);
+    if (!close_handle && sock->state == P2PI_STATE_CONNECTED && p2pi_inbox_unshare(sock) < 0)
+        p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
     if (close_handle) {
         p2pi_output_drop(sock);
         p2pi_listener_drop(sock);
@@ -139,6 +144,7 @@ void p2pi_socket_finish(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     p2p_socket_callbacks_t room;
     p2pi_socket_unregister(sock, true);
+    sock->state = P2PI_STATE_FRESH; /* should on_close try to send */
     if (p2pi_callbacks(sock, &room)->on_close == NULL && !loop->in_turn)
         p2pi_socket_destroy(sock);
     else

@@ -81,7 +81,8 @@ int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags)
     return P2P_OK;
 }
 
-void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
+/* Whether the backend still refers to the entry, and the handle stays open until it does not. */
+static bool forget_handle(p2pi_entry *entry, bool close_handle) {
     p2p_event_loop_t *loop = entry->loop;
     bool attached = (entry->flags & P2PI_ENTRY_ATTACHED) != 0;
     entry->flags &= (uint8_t) ~(P2PI_ENTRY_ATTACHED | P2PI_ENTRY_RECV | P2PI_ENTRY_ACCEPT);
@@ -92,6 +93,11 @@ void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
     } else if (close_handle && entry->io.handle != P2P_INVALID_HANDLE) {
         loop->sys->close(entry->io.handle);
     }
+    return (entry->flags & P2PI_ENTRY_DETACHING) != 0;
+}
+
+void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
+    forget_handle(entry, close_handle);
     p2pi_registry_remove(entry);
 }
 
@@ -107,8 +113,19 @@ void p2pi_entry_detached(p2pi_registry *registry, uint64_t token) {
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
     p2p_event_loop_t *loop = entry->loop;
     void *owner = entry->owner;
-    p2pi_entry_detach(entry, close_handle);
-    return p2pi_registry_add(loop, P2PI_FRESH, owner);
+    bool deferred = forget_handle(entry, close_handle);
+    if (deferred) {
+        p2pi_registry_remove(entry);
+        return p2pi_registry_add(loop, P2PI_FRESH, owner);
+    }
+    entry->io.token = next_token(entry->io.token);
+    entry->io.handle = P2P_INVALID_HANDLE;
+    entry->io.flags = 0;
+    memset(entry->io.state, 0, loop->registry.stride - sizeof *entry);
+    entry->pending = NULL;
+    entry->kind = P2PI_FRESH;
+    entry->wanted = entry->held = 0;
+    return entry;
 }
 
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask) {

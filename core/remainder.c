@@ -28,6 +28,7 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     sock->tell = 0;
     p2pi_inbox_release(sock);
     sock->in.deadline = deadline;
+    if (sock->end == P2P_ERR_TOO_LONG) sock->end = 0; /* nothing is to be understood any more, only to run dry */
     sock->remainder = true;
     loop->remainder_count++;
     p2p_timer_start(deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);

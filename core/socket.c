@@ -44,13 +44,15 @@ p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t type) {
                        : (bits & P2P_SYS_BOUND) != 0     ? P2PI_STATE_BOUND
                                                          : P2PI_STATE_FRESH;
     /* A bound socket that neither listens nor is connected may be connecting: non-blocking, it most likely is. */
-    if (type == P2P_TCP && state == P2PI_STATE_BOUND && (bits & P2P_SYS_NONBLOCKING) != 0 &&
-        sys->wait_one(handle, P2P_WRITABLE, 0) == 0)
-        state = P2PI_STATE_CONNECTING;
+    int failed = 0;
+    if (type == P2P_TCP && state == P2PI_STATE_BOUND && (bits & P2P_SYS_NONBLOCKING) != 0) {
+        failed = sys->connect_result(handle); /* tells once: kept for whoever asks how the attempt went */
+        if (failed < 0 || sys->wait_one(handle, P2P_WRITABLE, 0) == 0) state = P2PI_STATE_CONNECTING;
+    }
     p2p_socket_t *sock = p2pi_socket_new(type, handle, state);
     if (sock == NULL) return NULL;
     sock->is_nonblocking = (bits & P2P_SYS_NONBLOCKING) != 0;
-    sock->bound = (bits & P2P_SYS_BOUND) != 0;
+    if (failed < 0) sock->connect_error = (int8_t)sys->translate_error(-failed);
     if (type == P2P_TCP && state == P2PI_STATE_CONNECTED) sys->set_option(handle, P2P_SYS_NODELAY, 1);
     return sock;
 }
@@ -111,7 +113,7 @@ static int give_up_handle(p2p_socket_t *sock, bool opened, int error) {
 
 int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port) {
     if (socket == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    if (socket->bound || socket->state != P2PI_STATE_FRESH) return p2pi_fail(P2P_ERR_ALREADY);
+    if (socket->state != P2PI_STATE_FRESH) return p2pi_fail(P2P_ERR_ALREADY);
     const p2p_sys_ops *sys = p2pi_sys();
     p2p_address_t local;
     bool opened = false;
@@ -122,7 +124,6 @@ int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port) {
     sys->set_option(socket->handle, P2P_SYS_DUAL_STACK, 1);
     result = sys->bind(socket->handle, &local);
     if (result < 0) return give_up_handle(socket, opened, p2pi_fail_os(sys, result));
-    socket->bound = true;
     socket->state = P2PI_STATE_BOUND;
     if (socket->loop == NULL || socket->type == P2P_TCP) return P2P_OK;
     return p2pi_socket_register(socket); /* a datagram socket can receive from now on */
@@ -150,7 +151,7 @@ p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener) {
     int result;
     do /* a connection that ended while it waited is none to tell about */
         result = sys->accept(listener->handle, &handle, 0);
-    while (result < 0 && sys->translate_error(-result) == P2P_ERR_RESET);
+    while (result < 0 && p2pi_is_lost_connection(sys->translate_error(-result)));
     if (result < 0) {
         p2pi_fail_os(sys, result);
         return NULL;
@@ -167,6 +168,12 @@ p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener) {
 /* How a connect under way stands, outside a loop; a blocking socket waits for it. */
 static int finish_connect(p2p_socket_t *sock) {
     const p2p_sys_ops *sys = p2pi_sys();
+    if (sock->connect_error != 0) {
+        int error = sock->connect_error;
+        sock->connect_error = 0;
+        sock->state = P2PI_STATE_FRESH;
+        return give_up_handle(sock, true, p2pi_fail(error));
+    }
     int ready = sys->wait_one(sock->handle, P2P_WRITABLE, sock->want_nonblocking ? 0 : -1);
     if (ready < 0) return p2pi_fail_os(sys, ready);
     if (ready == 0) return p2pi_fail(P2P_ERR_WOULD_BLOCK);
@@ -178,7 +185,7 @@ static int finish_connect(p2p_socket_t *sock) {
 
 static int connect_outside(p2p_socket_t *sock, const p2p_address_t *address, bool opened) {
     const p2p_sys_ops *sys = p2pi_sys();
-    int result = p2pi_socket_sync_mode(sock);
+    int result = sock->loop == NULL ? p2pi_socket_sync_mode(sock) : P2P_OK;
     if (result < 0) return give_up_handle(sock, opened, result);
     result = sys->connect(sock->handle, address);
     if (result == 0) {
@@ -230,16 +237,27 @@ static int64_t raw_ready(p2p_socket_t *sock) {
 int64_t p2p_socket_send(p2p_socket_t *socket, const void *data, size_t size) {
     if (socket == NULL || (data == NULL && size > 0)) return p2pi_fail(P2P_ERR_INVALID);
     int64_t result = raw_ready(socket);
+    if (result == P2P_OK && socket->type == P2P_TCP) result = p2pi_message_write_out(socket); /* left over */
     if (result < 0) return result;
     const p2p_sys_ops *sys = p2pi_sys();
     result = sys->send(socket->handle, data, size, socket->loop != NULL || socket->want_nonblocking);
     return result < 0 ? p2pi_fail_os(sys, result) : result;
 }
 
+/* Bytes of messages that were received and not taken come first. */
+static int64_t take_kept(p2p_socket_t *sock, void *buffer, size_t size) {
+    const p2pi_inbox *inbox = sock->in.inbox;
+    if (size > p2pi_inbox_length(sock)) size = p2pi_inbox_length(sock);
+    memcpy(buffer, inbox->data + inbox->head, size);
+    p2pi_inbox_consume(sock, size);
+    return (int64_t)size;
+}
+
 int64_t p2p_socket_recv(p2p_socket_t *socket, void *buffer, size_t size) {
     if (socket == NULL || (buffer == NULL && size > 0)) return p2pi_fail(P2P_ERR_INVALID);
     int64_t result = raw_ready(socket);
     if (result < 0) return result;
+    if (socket->type == P2P_TCP && p2pi_inbox_length(socket) > 0) return take_kept(socket, buffer, size);
     const p2p_sys_ops *sys = p2pi_sys();
     result = sys->recv(socket->handle, buffer, size, socket->loop != NULL || socket->want_nonblocking);
     return result < 0 ? p2pi_fail_os(sys, result) : result;

@@ -256,6 +256,18 @@ static int listen_socket(p2p_handle_t handle, int backlog) {
     return result_of(listen(handle, backlog <= 0 ? SOMAXCONN : backlog));
 }
 
+/* Linux passes errors of the waiting connection on to accept (accept(2), "Error handling"). */
+static int accept_failure(void) {
+    switch (errno) {
+    case EPROTO: case ENOPROTOOPT: case EOPNOTSUPP: case EHOSTDOWN:
+#if defined(ENONET)
+    case ENONET:
+#endif
+        return -ECONNABORTED;
+    default: return failure();
+    }
+}
+
 static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocking) {
     int handle;
     do {
@@ -266,7 +278,7 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
 #endif
     } while (handle < 0 && errno == EINTR);
     if (handle < 0) {
-        return failure();
+        return accept_failure();
     }
 #if !defined(__linux__)
     int result = finish_new_handle(handle, nonblocking);
@@ -282,6 +294,7 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
 static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
     const struct sockaddr *name = (const struct sockaddr *)&address->storage;
     int result = result_of(connect(handle, name, (socklen_t)address->length));
+    if (result == -EAGAIN) return -EADDRNOTAVAIL; /* no local port: nothing was begun, nothing will be ready */
     return result == -EINTR ? -EINPROGRESS : result;
 }
 

@@ -165,6 +165,7 @@ static void fire(p2p_event_loop_t *loop, p2p_timer_t *timer) {
         timer->callback(timer, timer->user_data);
         return;
     }
+    if (loop->freeing) return; /* started by an on_close: too late */
     loop->stats.timers_fired++;
     int64_t entered_ns = p2pi_callback_enter(loop);
     timer->callback(timer, timer->user_data); /* may free it */

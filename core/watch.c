@@ -28,6 +28,10 @@ p2p_watch_t *p2p_event_loop_watch(p2p_event_loop_t *loop, p2p_handle_t handle, u
         p2pi_fail(P2P_ERR_INVALID);
         return NULL;
     }
+    if (loop->freeing) {
+        p2pi_fail(P2P_ERR_CANCELLED);
+        return NULL;
+    }
     p2p_watch_t *watch = p2pi_alloc_zeroed(sizeof *watch);
     if (watch != NULL) watch->entry = p2pi_registry_add(loop, P2PI_WATCH, watch);
     if (watch == NULL || watch->entry == NULL) {

@@ -98,7 +98,7 @@ typedef struct p2p_event_loop_options {
 
     uint32_t max_message_size; /**< bytes of payload, sent or received; default 1 MiB */
     uint32_t high_water;       /**< bytes queued for output from which a send is refused; default 256 KiB */
-    uint32_t low_water;        /**< bytes below which on_write runs again; default 64 KiB, at most high_water */
+    uint32_t low_water;        /**< bytes below which on_write runs again; default high_water / 4, at most high_water */
 
     uint32_t max_events;          /**< events taken in one wait; default 512 */
     uint32_t read_budget;         /**< bytes read from one socket in a turn; default 256 KiB */

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* A wait that returns by its time-out only means that a wake was lost. */
@@ -104,25 +105,25 @@ static void do_nothing(int number) {
     (void)number;
 }
 
-static void handle_signal(void (*handler)(int)) {
+static void handle_signal(int number, void (*handler)(int)) {
     struct sigaction action;
     memset(&action, 0, sizeof(action));
     action.sa_handler = handler; /* no SA_RESTART: the wait is to see EINTR */
     sigemptyset(&action.sa_mask);
-    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    assert_int_equal(sigaction(number, &action, NULL), 0);
 }
 
 static void b11_wake_may_be_called_in_a_signal_handler(void **state) {
     harness *h = *state;
     signalled = h;
-    handle_signal(wake_in_handler);
+    handle_signal(SIGUSR1, wake_in_handler);
     for (int i = 0; i < 100; i++) {
         errno = ERANGE;
         raise(SIGUSR1);
         assert_int_equal(errno, ERANGE);
         wait_to_be_woken(h);
     }
-    handle_signal(SIG_DFL);
+    handle_signal(SIGUSR1, SIG_DFL);
     expect_quiet(h, 5 * MILLISECOND);
 }
 
@@ -142,14 +143,14 @@ static void c47_signals_end_a_wait_early_at_most(void **state) {
     test_io *io = add(h, ends[0], P2P_IN);
     waker w = { .h = h, .waiter = pthread_self() };
     pthread_t thread;
-    handle_signal(do_nothing);
+    handle_signal(SIGUSR1, do_nothing);
     assert_int_equal(pthread_create(&thread, NULL, signal_without_end, &w), 0);
     for (int i = 0; i < 50; i++) { /* turn() fails on a negative result */
         assert_int_equal(turn(h, 2 * MILLISECOND), 0);
     }
     atomic_store(&w.end, true);
     pthread_join(thread, NULL);
-    handle_signal(SIG_DFL);
+    handle_signal(SIGUSR1, SIG_DFL);
     send_text(ends[1], "x");
     turn_until(h, io, P2P_IN);
     forget_all(h);
@@ -167,26 +168,53 @@ static void c40_fractions_of_a_millisecond_round_up(void **state) {
     turn(h, 1);
 }
 
+static const int64_t huge_timeouts_ns[] = {
+    INT64_MAX, INT64_MAX - 1, (INT64_C(1) << 31) * MILLISECOND, (INT64_C(1) << 32) * MILLISECOND,
+    INT64_C(1) << 32, -1, INT64_MIN,
+};
+
 static void c44_huge_timeouts_are_accepted(void **state) {
-    static const int64_t timeouts_ns[] = {
-        INT64_MAX, INT64_MAX - 1, (INT64_C(1) << 31) * MILLISECOND, (INT64_C(1) << 32) * MILLISECOND,
-        INT64_C(1) << 32, -1, INT64_MIN,
-    };
     harness *h = *state;
-    for (size_t i = 0; i < sizeof(timeouts_ns) / sizeof(timeouts_ns[0]); i++) {
+    for (size_t i = 0; i < sizeof(huge_timeouts_ns) / sizeof(huge_timeouts_ns[0]); i++) {
         int ends[2];
         tcp_pair(ends);
         test_io *io = add(h, ends[0], P2P_IN);
         assert_int_equal(h->ops->wake(h->backend), 0);
-        assert_int_equal(turn(h, timeouts_ns[i]), 0);
+        assert_int_equal(turn(h, huge_timeouts_ns[i]), 0);
         send_text(ends[1], "x");
         while (!(io->seen & P2P_IN)) {
-            turn(h, timeouts_ns[i]);
+            turn(h, huge_timeouts_ns[i]);
         }
         forget_all(h);
         close(ends[0]);
         close(ends[1]);
     }
+}
+
+static volatile sig_atomic_t alarm_rang;
+
+static void wake_by_alarm(int number) {
+    alarm_rang = 1;
+    wake_in_handler(number);
+}
+
+/* Cut to 32 bits, or taken for something to be refused, a huge time-out would make the loop spin or stop. */
+static void c44_huge_timeouts_last_until_something_happens(void **state) {
+    harness *h = *state;
+    signalled = h;
+    handle_signal(SIGALRM, wake_by_alarm);
+    for (size_t i = 0; i < sizeof(huge_timeouts_ns) / sizeof(huge_timeouts_ns[0]); i++) {
+        struct itimerval in_10_ms = { .it_value = { .tv_usec = 10000 } };
+        int returns = 0;
+        alarm_rang = 0;
+        assert_int_equal(setitimer(ITIMER_REAL, &in_10_ms, NULL), 0);
+        for (; !alarm_rang; returns++) {
+            assert_int_equal(turn(h, huge_timeouts_ns[i]), 0);
+        }
+        assert_in_range(returns, 0, 4);
+        turn(h, 0); /* take the wake away */
+    }
+    handle_signal(SIGALRM, SIG_DFL);
 }
 
 static int readable(int handle) {
@@ -239,6 +267,7 @@ static void c60_the_own_handle_cannot_be_added(void **state) {
 static const struct CMUnitTest cases[] = {
     CASE(c40_fractions_of_a_millisecond_round_up),
     CASE(c44_huge_timeouts_are_accepted),
+    CASE(c44_huge_timeouts_last_until_something_happens),
     CASE(c47_signals_end_a_wait_early_at_most),
     CASE(c60_the_own_handle_cannot_be_added),
     CASE(c64_a_wake_before_the_wait_ends_it),

@@ -1,6 +1,12 @@
 /* An echo server in a loop. */
 #include "echo.h"
 
+/* An echo that can't be sent ends the connection, so that a peer never takes the next one for it. */
+static void drop(p2p_socket_t *sock, echo_server *server) {
+    server->ended++;
+    p2p_socket_abort(sock);
+}
+
 static void on_read(p2p_socket_t *sock, void *user_data) {
     echo_server *server = user_data;
     p2p_message_t *message = p2p_message_recv(sock);
@@ -10,14 +16,14 @@ static void on_read(p2p_socket_t *sock, void *user_data) {
         return;
     }
     server->messages++;
-    p2p_message_send(sock, message);
+    if (p2p_message_send(sock, message) != 0) drop(sock, server);
     p2p_message_free(message);
 }
 
 static void on_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
     echo_server *server = user_data;
     server->messages++;
-    p2p_message_send_data(sock, data, length);
+    if (p2p_message_send_data(sock, data, length) != 0) drop(sock, server);
 }
 
 static void on_end(p2p_socket_t *sock, void *user_data) {

@@ -1,0 +1,244 @@
+/* A little of everything, where each step may fail. */
+#include "scenario.h"
+
+#include "echo.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const uint32_t lengths[] = { 5, 0, 3000, 70000 };
+
+/* Turns without progress until the scenario is given up. One turn waits for a millisecond. */
+#define PATIENCE 30
+
+typedef struct parts {
+    p2p_event_loop_t *loop;
+    echo_server by_read, by_message;
+    bool has_by_read, has_by_message;
+    p2p_socket_t *client, *udp;
+    p2p_timer_t *timer;
+    p2p_watch_t *watch;
+    int fd;      /* the raw client */
+    int ends[2]; /* the watch's pipe */
+
+    bool connecting, failed; /* of the client in the loop; failed: it has ended */
+    unsigned connects;
+    unsigned received;
+    bool corrupt;
+    unsigned progress; /* grows with whatever happens */
+    unsigned tasks, ticks, watched, datagrams;
+    int fatal; /* what the loop failed with */
+} parts;
+
+/* ---- callbacks ---- */
+
+static void client_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
+    static uint8_t expected[70000];
+    parts *p = user_data;
+    (void)sock;
+    if (p->received >= COUNT_OF(lengths) || length != lengths[p->received]) {
+        p->corrupt = true;
+        return;
+    }
+    raw_fill(expected, length, p->received);
+    if (memcmp(data, expected, length) != 0) p->corrupt = true;
+    p->received++;
+    p->progress++;
+}
+
+static void client_end(p2p_socket_t *sock, void *user_data) {
+    parts *p = user_data;
+    (void)sock;
+    p->failed = true;
+}
+
+static void client_error(p2p_socket_t *sock, int error, void *user_data) {
+    assert_int_not_equal(error, 0);
+    client_end(sock, user_data);
+}
+
+static void client_connect(p2p_socket_t *sock, int error, void *user_data) {
+    parts *p = user_data;
+    assert_true(p->connecting);
+    p->connects++;
+    p->progress++;
+    if (error != 0) client_end(sock, user_data);
+}
+
+static void datagram_read(p2p_socket_t *sock, void *user_data) {
+    char buffer[8];
+    parts *p = user_data;
+    if (p2p_datagram_recv(sock, buffer, sizeof buffer, NULL) >= 0) p->datagrams++;
+}
+
+static void on_tick(p2p_timer_t *timer, void *user_data) {
+    parts *p = user_data;
+    if (++p->ticks == 3) p2p_timer_stop(timer);
+}
+
+static void on_task(void *user_data) {
+    ((parts *)user_data)->tasks++;
+}
+
+static void on_watch(p2p_watch_t *watch, uint32_t ready, void *user_data) {
+    parts *p = user_data;
+    (void)ready;
+    p->watched++;
+    p2p_watch_set(watch, 0);
+}
+
+/* ---- beginning ---- */
+
+static void begin_client(parts *p) {
+    static const p2p_socket_callbacks_t callbacks = {
+        sizeof(p2p_socket_callbacks_t), client_end, client_message, NULL, client_error, client_connect, NULL
+    };
+    static uint8_t data[70000];
+    p->failed = true;
+    p->client = p2p_socket_create(P2P_TCP);
+    if (p->client == NULL || p2p_event_loop_add_socket_with(p->loop, p->client, &callbacks, p) != 0) return;
+    p->connecting = true;
+    if (p2p_socket_connect(p->client, "127.0.0.1", p->by_message.port) != 0) {
+        p->connecting = false;
+        return;
+    }
+    p->failed = false;
+    for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
+        raw_fill(data, lengths[i], i);
+        p2p_message_t *message = p2p_message_create(data, lengths[i]);
+        p->failed = message == NULL || p2p_message_send(p->client, message) != 0;
+        p2p_message_free(message);
+        if (p->failed) return;
+    }
+}
+
+static void begin_datagram(parts *p) {
+    p2p_address_t to;
+    p->udp = p2p_socket_create(P2P_UDP);
+    if (p->udp == NULL || p2p_socket_bind(p->udp, "127.0.0.1", 0) != 0) return;
+    if (p2p_socket_local_address(p->udp, &to) != 0) return;
+    if (p2p_event_loop_add_socket(p->loop, p->udp, datagram_read, p) == 0) p2p_datagram_send(p->udp, "x", 1, &to);
+}
+
+/* @return false when there is not even a loop. */
+static bool begin(parts *p) {
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.backend = test_backend();
+    options.accept_pause_ms = 1;
+    options.drain_timeout_ms = 20;
+    assert_int_equal(pipe2(p->ends, O_CLOEXEC), 0);
+    assert_int_equal(write(p->ends[1], "x", 1), 1);
+    p->loop = p2p_event_loop_create_with(&options);
+    if (p->loop == NULL) {
+        assert_int_not_equal(p2p_last_error(), 0);
+        return false;
+    }
+    p->has_by_read = echo_try_start(&p->by_read, p->loop, false) == 0;
+    p->has_by_message = echo_try_start(&p->by_message, p->loop, true) == 0;
+    if (p->has_by_read) p->fd = raw_connect(p->by_read.port);
+    if (p->has_by_message) begin_client(p);
+    begin_datagram(p);
+    p->timer = p2p_timer_create(p->loop, on_tick, p);
+    if (p->timer != NULL) p2p_timer_start(p->timer, 1, 1000);
+    p2p_event_loop_post(p->loop, on_task, p);
+    p->watch = p2p_event_loop_watch(p->loop, p->ends[0], P2P_READABLE, on_watch, p);
+    return true;
+}
+
+/* ---- the middle ---- */
+
+/* The raw client: writes all messages, reads them back. */
+typedef struct raw_client {
+    uint8_t sent[4 * 4 + 5 + 3000 + 70000], back[4 * 4 + 5 + 3000 + 70000];
+    size_t out, in;
+    bool ended;
+} raw_client;
+
+static void raw_client_step(raw_client *r, parts *p) {
+    ssize_t done = send(p->fd, r->sent + r->out, sizeof r->sent - r->out, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (r->out < sizeof r->sent && done > 0) r->out += (size_t)done, p->progress++;
+    if (r->out < sizeof r->sent && done < 0 && errno != EAGAIN) r->ended = true;
+    if (r->in == sizeof r->back) return;
+    done = recv(p->fd, r->back + r->in, sizeof r->back - r->in, MSG_DONTWAIT);
+    if (done > 0) r->in += (size_t)done, p->progress++;
+    if (done == 0 || (done < 0 && errno != EAGAIN)) r->ended = true;
+}
+
+static bool raw_client_run(raw_client *r, parts *p) {
+    unsigned seen = 0;
+    size_t length = 0;
+    r->out = 0, r->in = 0, r->ended = p->fd < 0;
+    for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
+        static uint8_t data[70000];
+        raw_fill(data, lengths[i], i);
+        length += raw_frame(r->sent + length, data, lengths[i]);
+    }
+    assert_int_equal(length, sizeof r->sent);
+    for (int idle = 0; idle < PATIENCE && p->fatal == 0; idle++) {
+        bool raw_done = r->ended || r->in == sizeof r->back;
+        bool client_done = p->failed || p->received == COUNT_OF(lengths);
+        if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1) break;
+        if (!r->ended) raw_client_step(r, p);
+        if (p->progress != seen) idle = 0;
+        seen = p->progress;
+        int result = p2p_event_loop_run_once(p->loop, 1);
+        if (result < 0) p->fatal = result;
+    }
+    assert_false(p->corrupt);
+    assert_memory_equal(r->back, r->sent, r->in); /* what came back is what was sent, however far it got */
+    return r->in == sizeof r->back && p->fatal == 0;
+}
+
+static bool serves_a_new_client(parts *p) {
+    char back[8];
+    size_t got = 0;
+    int fd = raw_connect(p->by_read.port);
+    if (fd < 0 || !raw_send_text(fd, "new")) return false;
+    for (int64_t limit = clock_ns() + RAW_DEADLINE_S * 1000000000ll; got < 7 && clock_ns() < limit;) {
+        ssize_t done = recv(fd, back + got, 7 - got, MSG_DONTWAIT);
+        if (done == 0 || (done < 0 && errno != EAGAIN)) break;
+        if (done > 0) got += (size_t)done;
+        if (p2p_event_loop_run_once(p->loop, 1) < 0) break;
+    }
+    close(fd);
+    return got == 7 && memcmp(back, "\0\0\0\3new", 7) == 0;
+}
+
+/* ---- the end ---- */
+
+static void end(parts *p) {
+    if (p->loop != NULL) {
+        p2p_watch_free(p->watch);
+        p2p_socket_close(p->client);
+        p2p_socket_close(p->udp);
+        if (p->has_by_read) echo_stop(&p->by_read);
+        if (p->has_by_message) echo_stop(&p->by_message);
+        if (p->fatal == 0) p2p_event_loop_run_once(p->loop, 0);
+        p2p_event_loop_free(p->loop);
+    }
+    if (p->fd >= 0) close(p->fd);
+    close(p->ends[0]);
+    close(p->ends[1]);
+}
+
+scenario scenario_run(void (*calm)(void)) {
+    static raw_client raw;
+    scenario result = { false, false, false };
+    parts p = { .fd = -1 };
+    if (begin(&p)) {
+        bool raw_complete = raw_client_run(&raw, &p);
+        result.complete = raw_complete && p.received == COUNT_OF(lengths) && p.ticks == 3 && p.tasks == 1 &&
+                          p.watched == 1 && p.datagrams == 1;
+        calm();
+        result.can_recover = p.fatal == 0 && p.has_by_read;
+        if (result.can_recover) result.recovered = serves_a_new_client(&p);
+        assert_true(p.connects <= 1);
+        if (result.can_recover && p.connecting) assert_int_equal(p.connects, 1);
+    }
+    calm();
+    end(&p);
+    return result;
+}

@@ -1,0 +1,19 @@
+/*
+ * A little of everything, written so that each step may fail: two echo servers, a raw client, a client in the loop,
+ * a datagram socket, a timer, a task and a watch. It ends by itself whatever fails, and gives everything back.
+ */
+#ifndef SCENARIO_H
+#define SCENARIO_H
+
+#include <stdbool.h>
+
+typedef struct scenario {
+    bool complete;    /* everything was done, as it is without faults */
+    bool recovered;   /* afterwards the server served a new client */
+    bool can_recover; /* it should: there is a loop that did not fail, and a server in it */
+} scenario;
+
+/** `calm` is called before the recovery is tried, to end the faults. */
+scenario scenario_run(void (*calm)(void));
+
+#endif

@@ -1,0 +1,243 @@
+/*
+ * Every call through the system table fails in turn, once and from then on, with each of the errors it can have;
+ * then data moves in bytes. A case an entry; an entry that the backend does not use is a skip.
+ */
+#include "fixture.h"
+#include "scenario.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* X(entry) for each entry that can be made to fail. */
+#define ENTRIES(X)                                                                                                  \
+    X(open)                                                                                                         \
+    X(close)                                                                                                        \
+    X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)            \
+        X(shutdown_send) X(local_address) X(recv) X(sendv) X(recvfrom) X(sendto) X(wake_open) X(wake_drain) X(poll) \
+            X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
+
+#define ENTRY_NUMBER(entry) ENTRY_##entry,
+typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
+#undef ENTRY_NUMBER
+
+/* ---- the plan: the nth call of one entry fails ---- */
+
+#define NOTHING_READ 0 /* instead of an error: recv gives 0, the end */
+
+static struct {
+    entry target;
+    int error;
+    unsigned nth, calls, failed;
+    bool from_then_on;
+} plan = { .target = ENTRY_COUNT };
+
+static bool fails(entry which) {
+    if (which != plan.target) return false;
+    plan.calls++;
+    if (plan.calls < plan.nth || (plan.calls > plan.nth && !plan.from_then_on)) return false;
+    plan.failed++;
+    return true;
+}
+
+static unsigned failed_before_calm;
+
+static void calm(void) {
+    if (plan.target != ENTRY_COUNT) failed_before_calm = plan.failed;
+    plan.target = ENTRY_COUNT;
+}
+
+/* How data moves. */
+static enum { WHOLE, SINGLE_BYTES, RANDOM_BYTES } pieces;
+static uint32_t random_state;
+
+static uint32_t random_next(void) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return random_state >> 16;
+}
+
+static size_t piece(size_t size) {
+    if (pieces == WHOLE || size == 0) return size;
+    if (pieces == SINGLE_BYTES) return 1;
+    return 1 + random_next() % size;
+}
+
+static bool again(void) {
+    return pieces == RANDOM_BYTES && random_next() % 4 == 0;
+}
+
+/* ---- the table ---- */
+
+static const p2p_sys_ops *real;
+
+#define INT_ENTRY(name, parameters, arguments)                           \
+    static int faulty_##name parameters {                                \
+        return fails(ENTRY_##name) ? -plan.error : real->name arguments; \
+    }
+
+INT_ENTRY(open, (p2p_handle_t * out, const p2p_address_t *family_of, p2p_socket_type_t type), (out, family_of, type))
+INT_ENTRY(inspect, (p2p_handle_t handle), (handle))
+INT_ENTRY(set_nonblocking, (p2p_handle_t handle, int enabled), (handle, enabled))
+INT_ENTRY(set_option, (p2p_handle_t handle, p2p_sys_option option, int value), (handle, option, value))
+INT_ENTRY(bind, (p2p_handle_t handle, const p2p_address_t *address), (handle, address))
+INT_ENTRY(listen, (p2p_handle_t handle, int backlog), (handle, backlog))
+INT_ENTRY(accept, (p2p_handle_t listener, p2p_handle_t *out, int nonblocking), (listener, out, nonblocking))
+INT_ENTRY(connect_result, (p2p_handle_t handle), (handle))
+INT_ENTRY(shutdown_send, (p2p_handle_t handle), (handle))
+INT_ENTRY(local_address, (p2p_handle_t handle, p2p_address_t *out), (handle, out))
+INT_ENTRY(wake_open, (p2p_handle_t ends[2]), (ends))
+INT_ENTRY(wake_drain, (p2p_handle_t end), (end))
+INT_ENTRY(poll, (struct pollfd * fds, uint32_t count, int64_t timeout_ns), (fds, count, timeout_ns))
+INT_ENTRY(select, (int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns),
+          (nfds, readable, writable, exceptional, timeout_ns))
+INT_ENTRY(epoll_create, (void), ())
+INT_ENTRY(epoll_ctl, (int epoll, int operation, p2p_handle_t handle, struct epoll_event *event),
+          (epoll, operation, handle, event))
+INT_ENTRY(epoll_wait, (int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int exact),
+          (epoll, events, capacity, timeout_ns, exact))
+
+/* A failed close has closed. */
+static int faulty_close(p2p_handle_t handle) {
+    int result = real->close(handle);
+    return fails(ENTRY_close) ? -plan.error : result;
+}
+
+/* An interrupted connect goes on. */
+static int faulty_connect(p2p_handle_t handle, const p2p_address_t *address) {
+    if (!fails(ENTRY_connect)) return real->connect(handle, address);
+    if (plan.error == EINTR || plan.error == EINPROGRESS) real->connect(handle, address);
+    return -plan.error;
+}
+
+static int64_t faulty_recv(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
+    if (fails(ENTRY_recv)) return -plan.error;
+    return again() ? -EAGAIN : real->recv(handle, buffer, piece(size), dontwait);
+}
+
+static int64_t faulty_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
+    if (fails(ENTRY_sendv)) return -plan.error;
+    if (again()) return -EAGAIN;
+    if (pieces == WHOLE) return real->sendv(handle, iov, count, dontwait);
+    p2p_iov first = { iov->base, piece(iov->len) };
+    return real->sendv(handle, &first, 1, dontwait);
+}
+
+static int64_t faulty_recvfrom(p2p_handle_t handle, void *buffer, size_t size, p2p_address_t *from, int dontwait) {
+    return fails(ENTRY_recvfrom) ? -plan.error : real->recvfrom(handle, buffer, size, from, dontwait);
+}
+
+static int64_t faulty_sendto(p2p_handle_t handle, const void *data, size_t size, const p2p_address_t *to,
+                             int dontwait) {
+    return fails(ENTRY_sendto) ? -plan.error : real->sendto(handle, data, size, to, dontwait);
+}
+
+static int setup(void **state) {
+    (void)state;
+    real = p2p_sys_default();
+    p2p_sys_ops sys = *real;
+    plan.target = ENTRY_COUNT;
+    pieces = WHOLE;
+#define REPLACE(entry) \
+    if (sys.entry != NULL) sys.entry = faulty_##entry;
+    ENTRIES(REPLACE)
+#undef REPLACE
+    return fixture_start(&sys, NULL);
+}
+
+/* ---- failures ---- */
+
+/* Later calls are like earlier ones: the scenario is short, but a wait may be called any number of times. */
+#define CALLS_MAX 25
+
+static void fail_one_error(entry which, int error, bool from_then_on, unsigned *points) {
+    size_t in_use = memory_in_use();
+    int descriptors = descriptors_open();
+    for (unsigned nth = 1; nth <= CALLS_MAX; nth++) {
+        plan.target = which, plan.error = error, plan.nth = nth, plan.from_then_on = from_then_on;
+        plan.calls = 0, plan.failed = 0, failed_before_calm = 0;
+        scenario result = scenario_run(calm);
+        if (memory_in_use() != in_use) fail_msg("call %u, errno %d: leak", nth, error);
+        if (descriptors_open() != descriptors) fail_msg("call %u, errno %d: descriptors left", nth, error);
+        if (result.can_recover && !result.recovered) fail_msg("call %u, errno %d: no recovery", nth, error);
+        if (failed_before_calm == 0) {
+            assert_true(result.complete);
+            break;
+        }
+        ++*points;
+    }
+}
+
+static void fail_each(entry which, const int *errors, size_t count) {
+    unsigned points = 0;
+    assert_true(scenario_run(calm).complete);
+    for (size_t i = 0; i < count; i++) {
+        fail_one_error(which, errors[i], false, &points);
+        fail_one_error(which, errors[i], true, &points);
+    }
+    if (points == 0) test_skip("this backend does not use it");
+    print_message("%u points of failure\n", points);
+}
+
+/* CALL_FAILS(entry, errors...) is a case. */
+#define CALL_FAILS(entry, ...)                              \
+    static void entry##_fails(void **state) {               \
+        static const int errors[] = { __VA_ARGS__ };        \
+        (void)state;                                        \
+        fail_each(ENTRY_##entry, errors, COUNT_OF(errors)); \
+    }
+
+CALL_FAILS(open, EMFILE, ENFILE, ENOBUFS, ENOMEM, EACCES)
+CALL_FAILS(close, EINTR, EIO)
+CALL_FAILS(inspect, EBADF, ENOTSOCK)
+CALL_FAILS(set_nonblocking, EBADF, EINVAL)
+CALL_FAILS(set_option, EINVAL, ENOPROTOOPT, ENOBUFS)
+CALL_FAILS(bind, EADDRINUSE, EACCES, EINVAL, ENOMEM)
+CALL_FAILS(listen, EADDRINUSE, EINVAL)
+CALL_FAILS(accept, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINTR, EAGAIN, ECONNABORTED, EPERM, EPROTO, ENETDOWN, EHOSTUNREACH)
+CALL_FAILS(connect, EINPROGRESS, EINTR, ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EAGAIN, EACCES)
+CALL_FAILS(connect_result, ECONNREFUSED, ETIMEDOUT, ECONNRESET, ENOBUFS)
+CALL_FAILS(shutdown_send, ENOTCONN, ENOBUFS, EINVAL)
+CALL_FAILS(local_address, EINVAL, ENOBUFS, ENOTCONN)
+CALL_FAILS(recv, EAGAIN, ECONNRESET, ETIMEDOUT, ENOMEM, ENOTCONN, EBADF, NOTHING_READ)
+CALL_FAILS(sendv, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM)
+CALL_FAILS(recvfrom, EAGAIN, ECONNREFUSED, ENOMEM)
+CALL_FAILS(sendto, EAGAIN, ECONNREFUSED, ENOBUFS, EMSGSIZE, ENETUNREACH)
+CALL_FAILS(wake_open, EMFILE, ENFILE, ENOMEM)
+CALL_FAILS(wake_drain, EAGAIN, EIO)
+CALL_FAILS(poll, EINTR, EINVAL, ENOMEM)
+CALL_FAILS(select, EINTR, EINVAL, EBADF, ENOMEM)
+CALL_FAILS(epoll_create, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM)
+CALL_FAILS(epoll_ctl, ENOMEM, ENOSPC, EPERM, EBADF, EEXIST, ENOENT)
+CALL_FAILS(epoll_wait, EINTR, EINVAL, EBADF, ENOMEM)
+
+/* ---- short I/O ---- */
+
+static void single_bytes_make_no_difference(void **state) {
+    (void)state;
+    pieces = SINGLE_BYTES;
+    scenario result = scenario_run(calm);
+    assert_true(result.complete && result.recovered);
+}
+
+static void random_pieces_and_EAGAIN_make_no_difference(void **state) {
+    (void)state;
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        pieces = RANDOM_BYTES;
+        random_state = seed;
+        scenario result = scenario_run(calm);
+        if (!result.complete || !result.recovered) fail_msg("seed %u", seed);
+    }
+}
+
+#define FAULT_CASE(function) cmocka_unit_test_setup_teardown(function, setup, fixture_teardown)
+#define ENTRY_CASE(entry) FAULT_CASE(entry##_fails),
+
+int main(int argc, char **argv) {
+    static const struct CMUnitTest cases[] = {
+        ENTRIES(ENTRY_CASE) FAULT_CASE(single_bytes_make_no_difference),
+        FAULT_CASE(random_pieces_and_EAGAIN_make_no_difference),
+    };
+    return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
+}
