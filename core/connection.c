@@ -48,7 +48,7 @@ static inline p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **p
     p2p_event_loop_t *loop = sock->loop;
     size_t missing;
     if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) return next_from_inbox(sock, payload, length);
-    if (loop->input.socket != sock) return P2PI_FRAME_PARTIAL;
+    if (loop->input.socket != sock || loop->input.length == 0) return P2PI_FRAME_PARTIAL;
     *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
     return p2pi_frame_inspect(loop->input.data, loop->input.length, sock->message_limit, length, &missing);
 }
@@ -90,7 +90,7 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     /* What on_read announced is given even if the callback has filled the queue meanwhile. */
     bool announced = loop->input.socket == sock && loop->input.announced;
-    loop->input.announced = false;
+    if (announced) loop->input.announced = false;
     p2pi_frame_status status = held_back(sock) && !announced ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
     if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
     if (status != P2PI_FRAME_WHOLE) {
@@ -239,7 +239,10 @@ void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 /* Bytes received. The usual case has a short way: whole messages, all for on_message. */
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->stats.bytes_in += length;
-    if (sock->remainder) return; /* reads on only for the end */
+    if (sock->remainder) { /* reads on only for the end */
+        p2pi_connection_pump(sock);
+        return;
+    }
     set_input(loop, sock, data, length);
     bool plain = sock->end == 0 && !sock->closing && !sock->short_callbacks && !sock->full;
     p2p_message_callback on_message = plain ? sock->callbacks.set->on_message : NULL;

@@ -17,7 +17,7 @@ static void drop(p2p_event_loop_t *loop, const p2p_backend_event *event) {
 }
 
 static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
-    sock->receiving = (event->flags & P2P_MORE) != 0;
+    if ((event->flags & P2P_MORE) == 0) sock->receiving = false; /* never the reverse: it may have been stopped since */
     if (event->result > 0) {
         const uint8_t *data = p2pi_buffer_at(loop, event->u.buffer_index);
         loop->stats.buffers_lent++;
@@ -25,7 +25,11 @@ static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backe
         loop->stats.buffers_lent--;
         loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
     } else if ((event->flags & P2P_NO_BUFFERS) != 0) {
-        p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* all lent buffers are back by the next turn: arm again then */
+        /* All lent buffers are back by the next turn: arm again then. A remainder keeps none, and is owed nothing. */
+        if (sock->remainder)
+            p2pi_connection_pump(sock);
+        else
+            p2pi_socket_tell(sock, P2PI_TELL_INPUT);
     } else {
         p2pi_connection_received_end(loop, sock, event->result);
     }

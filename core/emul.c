@@ -106,7 +106,7 @@ static int emul_connect(p2p_backend *backend, p2p_op *op) {
     p2pi_entry *entry = entry_of(op->io);
     int result = op->address == NULL ? 1 : entry->loop->sys->connect(op->io->handle, op->address);
     int error = result < 0 ? error_of(entry, result) : 0;
-    if (result > 0 || error == P2P_ERR_ALREADY || error == P2P_ERR_WOULD_BLOCK)
+    if (result > 0 || error == P2P_ERR_ALREADY) /* in progress */
         wait_writable(op);
     else
         complete(op, result);
@@ -190,7 +190,6 @@ static void accept_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t tok
         p2p_handle_t handle;
         int result = loop->sys->accept(entry->io.handle, &handle, 1);
         int error = result < 0 ? error_of(entry, result) : 0;
-        if (p2pi_is_lost_connection(error)) continue;
         if (error == P2P_ERR_WOULD_BLOCK) return;
         p2pi_listener_accepted(loop, entry->owner, handle, result, P2P_MORE | P2P_NONBLOCKING);
     }

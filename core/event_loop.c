@@ -20,14 +20,15 @@ void p2p_event_loop_stop(p2p_event_loop_t *loop) {
 
 /* ---- one turn ------------------------------------------------------------------------------------------------ */
 
-static void interest_failed(p2pi_entry *entry) {
-    int error = p2p_last_error();
+static void interest_failed(p2pi_entry *entry, int error) {
     if (entry->kind == P2PI_WATCH) {
         p2pi_watch_fail(entry->owner);
         return;
     }
     p2p_socket_t *sock = entry->owner;
-    if (entry->kind == P2PI_CONNECTION) {
+    if (sock->state == P2PI_STATE_CONNECTING) {
+        p2pi_output_connect_failed(sock, error);
+    } else if (entry->kind == P2PI_CONNECTION) {
         p2pi_connection_end(sock, error);
         if (sock->remainder)
             p2pi_remainder_finish(sock);
@@ -44,10 +45,12 @@ static void flush_interest(p2p_event_loop_t *loop) {
         p2pi_entry *entry = loop->dirty;
         loop->dirty = entry->next;
         entry->flags &= (uint8_t)~P2PI_ENTRY_DIRTY;
-        if (entry->owner == NULL)
+        if (entry->owner == NULL) {
             p2pi_registry_remove(entry); /* it only waited to leave this list */
-        else if (p2pi_entry_apply(entry) < 0)
-            interest_failed(entry);
+            continue;
+        }
+        int result = p2pi_entry_apply(entry);
+        if (result < 0) interest_failed(entry, result);
     }
 }
 

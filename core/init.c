@@ -40,7 +40,7 @@ void p2pi_log(p2p_log_level_t level, const char *format, ...) {
 /* All entries but the mechanisms of backends, which a platform may lack. */
 static bool table_complete(const p2p_sys_ops *sys) {
     typedef void (*entry)(void);
-    for (size_t at = offsetof(p2p_sys_ops, start); at < offsetof(p2p_sys_ops, poll); at += sizeof(entry)) {
+    for (size_t at = offsetof(p2p_sys_ops, start); at <= offsetof(p2p_sys_ops, wake_close); at += sizeof(entry)) {
         entry e;
         memcpy(&e, (const char *)sys + at, sizeof e);
         if (e == NULL) return false;

@@ -133,7 +133,7 @@ void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
 /* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask);
-int p2pi_entry_apply(p2pi_entry *entry);
+int p2pi_entry_apply(p2pi_entry *entry); /* sets p2p_last_error on failure */
 
 /* ---- message.c ------------------------------------------------------------------------------- */
 
@@ -169,7 +169,8 @@ typedef enum p2pi_state {
     P2PI_STATE_BOUND,
     P2PI_STATE_LISTENING,
     P2PI_STATE_CONNECTING,
-    P2PI_STATE_CONNECTED
+    P2PI_STATE_CONNECTED,
+    P2PI_STATE_CLOSED /* on_close is still to come */
 } p2pi_state;
 
 /* What the next turn owes a socket. */
@@ -189,6 +190,7 @@ typedef struct p2pi_inbox {
 typedef struct p2pi_request {
     p2p_op op;
     struct p2pi_request *next; /* in loop->done, or among the spare ones */
+    p2pi_link in_flight;
     p2p_socket_t *socket;      /* NULL: nobody wants the result any more */
     int64_t result;            /* emulation: handed over by loop->done */
     p2pi_outbox orphan;        /* what op.iov points to, once the socket is gone */
@@ -319,6 +321,7 @@ void p2pi_output_abandon(p2p_socket_t *sock);
 void p2pi_output_detach(p2p_socket_t *sock);
 void p2pi_output_drop(p2p_socket_t *sock);
 void p2pi_output_fail(p2p_socket_t *sock, int error);
+void p2pi_output_connect_failed(p2p_socket_t *sock, int error);
 void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result);
 void p2pi_request_drain(p2p_event_loop_t *loop);
 
@@ -346,7 +349,6 @@ void p2pi_datagram_ready(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_watch_ready(p2p_event_loop_t *loop, p2p_watch_t *watch, uint32_t ready);
 void p2pi_watch_fail(p2p_watch_t *watch);
 void p2pi_watch_tell_failed(p2p_event_loop_t *loop);
-void p2pi_watch_destroy(p2p_watch_t *watch);
 void p2pi_watch_bury(p2p_event_loop_t *loop);
 
 /* ---- timer.c, post.c ----------------------------------------------------------------------------- */
@@ -387,6 +389,7 @@ struct p2p_event_loop {
     p2pi_chunk_pool chunks;
     p2pi_stage stage;
     p2pi_request *requests; /* spare ones */
+    p2pi_link in_flight;    /* requests that an OP_DONE is to come for */
     p2pi_request *done_first, **done_last;
     p2pi_link again, flush, closing;
     p2pi_link dead_watches, failed_watches;

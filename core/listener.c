@@ -85,7 +85,7 @@ p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock) {
         return taken;
     }
     sock->loop->stats.accepted++;
-    if (listener->waiting_count == 0) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* accepting may go on */
+    if (listener->waiting_count == 0 && !listener->accepting) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* go on */
     return taken;
 }
 
@@ -126,8 +126,11 @@ static void pause(p2p_event_loop_t *loop, p2p_socket_t *sock, int error) {
 /* An ACCEPT event: a new handle, or why there is none. flags: P2P_MORE, P2P_NONBLOCKING. */
 void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_handle_t handle, int result,
                             uint32_t flags) {
+    int error = result < 0 ? loop->sys->translate_error(-result) : 0;
     if ((flags & P2P_MORE) == 0) sock->in.listener->accepting = false;
-    if (result < 0) {
+    if (p2pi_is_lost_connection(error)) {
+        if (!sock->in.listener->paused) set_accepting(sock, sock->in.listener->waiting_count == 0);
+    } else if (result < 0) {
         pause(loop, sock, p2pi_fail_os(loop->sys, result));
     } else if (push(sock->in.listener, handle, (flags & P2P_NONBLOCKING) != 0) < 0) {
         loop->sys->close(handle);

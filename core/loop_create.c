@@ -42,6 +42,7 @@ static void init(p2p_event_loop_t *loop) {
     loop->done_last = &loop->done_first;
     p2pi_list_init(&loop->again);
     p2pi_list_init(&loop->flush);
+    p2pi_list_init(&loop->in_flight);
     p2pi_list_init(&loop->closing);
     p2pi_list_init(&loop->dead_watches);
     p2pi_list_init(&loop->failed_watches);
@@ -57,6 +58,12 @@ static void fini(p2p_event_loop_t *loop) {
     p2pi_buffers_fini(loop);
     p2pi_chunk_pool_fini(&loop->chunks);
     p2pi_free(loop->stage.data);
+    p2pi_link *link; /* the backend is gone: no OP_DONE will come for these */
+    while ((link = p2pi_list_pop(&loop->in_flight)) != NULL) {
+        p2pi_request *request = P2PI_CONTAINER(link, p2pi_request, in_flight);
+        p2pi_outbox_clear(&request->orphan, NULL);
+        p2pi_free(request);
+    }
     while (loop->requests != NULL) {
         p2pi_request *request = loop->requests;
         loop->requests = request->next;
@@ -121,9 +128,12 @@ static void release_sockets(p2p_event_loop_t *loop, bool forked) {
             /* The blocking mode belongs to the open socket, which a forked child shares with its parent. */
             if (forked) sock->want_nonblocking = sock->is_nonblocking;
             p2p_event_loop_remove_socket(loop, sock);
+        } else if (forked) {
+            sock->closing = true; /* without a word to the peer, which still talks to the parent */
+            p2pi_socket_finish(sock);
         } else {
-            if (forked || loop->options.free_drain_ms == 0) p2pi_output_abandon(sock);
-            p2pi_socket_close_registered(sock, false);
+            bool cut = loop->options.free_drain_ms == 0 && sock->out.queued > 0; /* shall not look like a clean end */
+            p2pi_socket_close_registered(sock, cut);
         }
     }
 }
@@ -135,10 +145,12 @@ static void release_watches(p2p_event_loop_t *loop) {
     }
 }
 
-static void finish_remainders(p2p_event_loop_t *loop) {
+static void finish_remainders(p2p_event_loop_t *loop, bool forked) {
     for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2p_socket_t *sock = socket_at(loop, slot);
-        if (sock != NULL && sock->remainder) p2pi_remainder_finish(sock);
+        if (sock == NULL || !sock->remainder) continue;
+        sock->resetting = !forked && !sock->shut;
+        p2pi_remainder_finish(sock);
     }
 }
 
@@ -171,7 +183,7 @@ void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     p2pi_timers_stop_public(&loop->timers);
     p2pi_closing_run(loop);
     if (!forked) p2pi_loop_drain(loop, loop->options.free_drain_ms);
-    finish_remainders(loop);
+    finish_remainders(loop, forked);
     while (!p2pi_list_empty(&loop->closing)) p2pi_closing_run(loop);
     p2pi_watch_bury(loop);
     p2pi_timers_fini(&loop->timers);

@@ -113,9 +113,9 @@ static bool is_end(int error) {
 }
 
 static p2p_message_t *recv_now(p2p_socket_t *sock) {
-    int result = p2pi_socket_sync_mode(sock);
     uint32_t length = 0;
-    if (result == P2P_OK) result = read_frame(sock, &length);
+    if (p2pi_socket_sync_mode(sock) < 0) return NULL;
+    int result = read_frame(sock, &length);
     if (result < 0) {
         if (p2pi_inbox_length(sock) == 0) p2pi_inbox_release(sock);
         if (is_end(result)) sock->end = (int8_t)result;

@@ -24,11 +24,13 @@ static p2pi_request *request_new(p2p_socket_t *sock) {
     request->op.io = &sock->entry->io;
     request->socket = sock;
     sock->request = request;
+    p2pi_list_append(&loop->in_flight, &request->in_flight);
     return request;
 }
 
 /* Spare requests are kept as request_new wants them. */
 static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
+    p2pi_list_remove(&request->in_flight);
     if (request->orphan.first != NULL) p2pi_outbox_clear(&request->orphan, &loop->chunks);
     if (request->is_connect) {
         request->op.address = NULL;
@@ -288,7 +290,7 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
         p2pi_socket_tell(sock, tell ? P2PI_TELL_INPUT | P2PI_TELL_ERROR : P2PI_TELL_INPUT);
 }
 
-static void connect_failed(p2p_socket_t *sock, int error) {
+void p2pi_output_connect_failed(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
     if (sock->remainder) {
         sock->output_error = (int8_t)error;
@@ -305,7 +307,7 @@ static void connect_failed(p2p_socket_t *sock, int error) {
 
 static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     if (result < 0) {
-        connect_failed(sock, loop->sys->translate_error((int)-result));
+        p2pi_output_connect_failed(sock, loop->sys->translate_error((int)-result));
         return;
     }
     sock->state = P2PI_STATE_CONNECTED;
@@ -348,7 +350,7 @@ static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
 /* Connect a registered socket; address NULL: the attempt has begun already, p2pi_socket_register attaches it. */
 int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     if (address == NULL && sock->connect_error != 0) { /* adopted, and failed already */
-        connect_failed(sock, sock->connect_error);
+        p2pi_output_connect_failed(sock, sock->connect_error);
         return P2P_OK;
     }
     if (address == NULL) return start_connect(sock, NULL);

@@ -24,6 +24,7 @@ int p2p_event_loop_post(p2p_event_loop_t *loop, p2p_task_callback task, void *us
     return P2P_OK;
 }
 
+/* A task that the relaxed look misses is no loss: its poster's wake ends the next wait, and then it is seen. */
 static p2pi_task *take_all(p2p_event_loop_t *loop) {
     if (atomic_load_explicit(&loop->tasks, memory_order_relaxed) == NULL) return NULL;
     p2pi_task *newest = atomic_exchange_explicit(&loop->tasks, NULL, memory_order_acquire);

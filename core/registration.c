@@ -1,10 +1,6 @@
 /* Between a socket and its loop: adding, removing, closing. */
 #include "internal.h"
 
-static void count_socket(p2p_event_loop_t *loop, int by) {
-    loop->socket_count = (uint32_t)((int64_t)loop->socket_count + by);
-}
-
 bool p2pi_socket_current(const p2p_socket_t *sock, uint64_t token) {
     return !sock->closing && sock->entry != NULL && sock->entry->io.token == token;
 }
@@ -60,6 +56,7 @@ int p2pi_socket_register(p2p_socket_t *sock) {
 
 static int add(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (loop == NULL || sock == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (sock->state == P2PI_STATE_CLOSED) return p2pi_fail(P2P_ERR_INVALID);
     if (sock->loop != NULL) return p2pi_fail(P2P_ERR_ALREADY);
     if (loop->freeing) return p2pi_fail(P2P_ERR_CANCELLED);
     sock->entry = p2pi_registry_add(loop, P2PI_FRESH, sock);
@@ -75,7 +72,7 @@ static int add(p2p_event_loop_t *loop, p2p_socket_t *sock) {
         p2pi_socket_sync_mode(sock);
         return result;
     }
-    count_socket(loop, 1);
+    loop->socket_count++;
     return P2P_OK;
 }
 
@@ -135,7 +132,7 @@ int p2p_event_loop_remove_socket(p2p_event_loop_t *loop, p2p_socket_t *socket) {
     socket->loop = NULL;
     socket->full = false;
     p2pi_connection_set_limit(socket);
-    count_socket(loop, -1);
+    loop->socket_count--;
     return p2pi_socket_sync_mode(socket);
 }
 
@@ -144,7 +141,7 @@ void p2pi_socket_finish(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     p2p_socket_callbacks_t room;
     p2pi_socket_unregister(sock, true);
-    sock->state = P2PI_STATE_FRESH; /* should on_close try to send */
+    sock->state = P2PI_STATE_CLOSED;
     if (p2pi_callbacks(sock, &room)->on_close == NULL && !loop->in_turn)
         p2pi_socket_destroy(sock);
     else
@@ -157,7 +154,7 @@ void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     sock->closing = true;
     sock->resetting = reset;
     sock->close_reason = sock->end != 0 ? sock->end : sock->output_error;
-    count_socket(loop, -1);
+    loop->socket_count--;
     if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_finish(sock);
 }
 

@@ -1,18 +1,27 @@
 /*
- * What is left of a closed connection that had output queued: it writes that, tells the peer (FIN), lets the
+ * What is left of a closed connection that had output on its way: it writes that, tells the peer (FIN), lets the
  * peer's input run dry, so that closing does not reset what was just sent, and closes. A deadline bounds it.
  */
 #include "internal.h"
 
+/*
+ * Output is queued here; or the system still holds some, which closing would throw away as soon as the peer sends
+ * another byte, or has sent one that nobody read.
+ */
 bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
-    return sock->out.queued > 0 && (sock->state == P2PI_STATE_CONNECTED || sock->state == P2PI_STATE_CONNECTING);
+    if (sock->state != P2PI_STATE_CONNECTED && sock->state != P2PI_STATE_CONNECTING) return false;
+    if (sock->out.queued > 0) return true;
+    return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 && sock->output_error == 0 &&
+           sock->loop->sys->unsent(sock->handle) != 0;
 }
 
 static void on_deadline(p2p_timer_t *timer, void *user_data) {
     (void)timer;
     p2p_socket_t *sock = user_data;
-    sock->resetting = true; /* what is left is lost: the peer shall not take it for a clean end */
-    sock->close_reason = P2P_ERR_TIMED_OUT;
+    if (!sock->shut) { /* what is left is lost: the peer shall not take it for a clean end */
+        sock->resetting = true;
+        sock->close_reason = P2P_ERR_TIMED_OUT;
+    }
     p2pi_remainder_finish(sock);
 }
 
@@ -33,7 +42,10 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     loop->remainder_count++;
     p2p_timer_start(deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);
     p2pi_output_schedule(sock);
-    p2pi_connection_pump(sock);
+    if (sock->out.queued == 0 && sock->state == P2PI_STATE_CONNECTED)
+        p2pi_remainder_advance(sock);
+    else
+        p2pi_connection_pump(sock);
     return P2P_OK;
 }
 

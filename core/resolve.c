@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define STATE_SIZE_MAX 256u
+#define NAME_SIZE sizeof(((p2p_backend_report_t *)0)->name)
 #define REQUIRED_SIZE offsetof(p2p_backend_ops, attach)
 
 static bool all_or_none(size_t present, size_t of) {
@@ -48,10 +49,13 @@ static void fill(p2p_backend_ops *ops) {
 /* Copy the part of a table that both sides know into a whole one. */
 int p2pi_resolve_table(const p2p_backend_ops *given, p2p_backend_ops *complete) {
     if (given == NULL || given->abi != P2P_BACKEND_ABI || given->size < REQUIRED_SIZE) return P2P_ERR_INVALID;
+    size_t size = given->size < sizeof *complete ? given->size : sizeof *complete;
+    size -= (size - REQUIRED_SIZE) % sizeof given->attach; /* whole slots only */
     memset(complete, 0, sizeof *complete);
-    memcpy(complete, given, given->size < sizeof *complete ? given->size : sizeof *complete);
+    memcpy(complete, given, size);
     complete->size = sizeof *complete;
-    bool whole = complete->name != NULL && complete->name[0] != '\0' && complete->create != NULL &&
+    bool named = complete->name != NULL && complete->name[0] != '\0' && strlen(complete->name) < NAME_SIZE;
+    bool whole = named && complete->create != NULL &&
                  complete->destroy != NULL && complete->set_interest != NULL && complete->detach != NULL &&
                  complete->wait != NULL && complete->wake != NULL && complete->io_state_size <= STATE_SIZE_MAX &&
                  complete->op_state_size <= STATE_SIZE_MAX && groups_whole(complete);

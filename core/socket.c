@@ -53,7 +53,7 @@ p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t type) {
     if (sock == NULL) return NULL;
     sock->is_nonblocking = (bits & P2P_SYS_NONBLOCKING) != 0;
     if (failed < 0) sock->connect_error = (int8_t)sys->translate_error(-failed);
-    if (type == P2P_TCP && state == P2PI_STATE_CONNECTED) sys->set_option(handle, P2P_SYS_NODELAY, 1);
+    if (type == P2P_TCP) sys->set_option(handle, P2P_SYS_NODELAY, 1);
     return sock;
 }
 
@@ -136,7 +136,9 @@ int p2p_socket_listen(p2p_socket_t *socket, int backlog) {
     int result = p2pi_sys()->listen(socket->handle, backlog);
     if (result < 0) return p2pi_fail_os(p2pi_sys(), result);
     socket->state = P2PI_STATE_LISTENING;
-    return socket->loop == NULL ? P2P_OK : p2pi_socket_register(socket);
+    result = socket->loop == NULL ? P2P_OK : p2pi_socket_register(socket);
+    if (result < 0) socket->state = P2PI_STATE_BOUND; /* so that it can be tried again */
+    return result;
 }
 
 p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener) {
@@ -194,7 +196,7 @@ static int connect_outside(p2p_socket_t *sock, const p2p_address_t *address, boo
     }
     int error = sys->translate_error(-result);
     /* In progress; or interrupted by a signal, after which the attempt goes on by itself. */
-    if (error == P2P_ERR_ALREADY || error == P2P_ERR_WOULD_BLOCK) {
+    if (error == P2P_ERR_ALREADY) {
         sock->state = P2PI_STATE_CONNECTING;
         return finish_connect(sock);
     }
@@ -202,7 +204,8 @@ static int connect_outside(p2p_socket_t *sock, const p2p_address_t *address, boo
 }
 
 int p2p_socket_connect(p2p_socket_t *socket, const char *address, uint16_t port) {
-    if (socket == NULL || socket->state == P2PI_STATE_LISTENING) return p2pi_fail(P2P_ERR_INVALID);
+    if (socket == NULL || socket->state == P2PI_STATE_LISTENING || socket->state == P2PI_STATE_CLOSED)
+        return p2pi_fail(P2P_ERR_INVALID);
     if (socket->state == P2PI_STATE_CONNECTING && socket->loop == NULL) return finish_connect(socket);
     if (socket->state == P2PI_STATE_CONNECTED || socket->state == P2PI_STATE_CONNECTING)
         return p2pi_fail(P2P_ERR_ALREADY);
@@ -294,7 +297,8 @@ int p2p_address_format(const p2p_address_t *address, char *text, size_t size) {
 
 int p2p_address_port(const p2p_address_t *address) {
     if (address == NULL || address->length == 0) return p2pi_fail(P2P_ERR_INVALID);
-    return p2pi_sys()->address_port(address);
+    int result = p2pi_sys()->address_port(address);
+    return result < 0 ? p2pi_fail(result) : result;
 }
 
 void *p2p_socket_user_data(const p2p_socket_t *socket) {

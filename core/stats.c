@@ -52,7 +52,7 @@ static const char *interest_text(uint32_t mask) {
 }
 
 static const char *state_text(const p2p_socket_t *sock) {
-    static const char *const texts[] = { "fresh", "bound", "listening", "connecting", "connected" };
+    static const char *const texts[] = { "fresh", "bound", "listening", "connecting", "connected", "closed" };
     if (sock->remainder) return "closed, still writing";
     return sock->end != 0 ? "ended" : texts[sock->state];
 }

@@ -1,6 +1,6 @@
 /*
- * The system table of POSIX systems: sockets, the clock, the wake-up and the waiting calls.
- * Beside its address half (sys_posix_address.c) this is the only file that calls the operating system.
+ * The system table of POSIX systems: sockets and the clock. With its other parts (sys_posix_address.c,
+ * sys_posix_wait.c) this is the only file that calls the operating system.
  *
  * Every function is one call, with EINTR and the platform's gaps smoothed over, and gives 0, a
  * positive value or -errno. No state is kept, so all of them may be called from any thread.
@@ -8,7 +8,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1 /* accept4, ppoll, secure_getenv */
 #endif
-#define _DARWIN_UNLIMITED_SELECT 1 /* macOS: no limit of 1024 handles */
 
 #include "sys_posix.h"
 
@@ -32,14 +31,7 @@
 #include <unistd.h>
 
 #if defined(__linux__)
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#endif
-
-#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
-#if __GLIBC_PREREQ(2, 35)
-#define HAVE_EPOLL_PWAIT2 1
-#endif
+#include <linux/sockios.h>
 #endif
 
 #if defined(MSG_NOSIGNAL)
@@ -55,15 +47,6 @@ _Static_assert(offsetof(p2p_iov, base) == offsetof(struct iovec, iov_base), "p2p
 _Static_assert(offsetof(p2p_iov, len) == offsetof(struct iovec, iov_len), "p2p_iov is struct iovec");
 _Static_assert(sizeof(struct sockaddr_storage) <= sizeof(((p2p_address_t *)0)->storage), "any address fits");
 
-/* What a failed call returns. Some systems have two numbers for "would block"; callers see one. */
-static int failure(void) {
-    return errno == EWOULDBLOCK ? -EAGAIN : -errno;
-}
-
-static int result_of(int result) {
-    return result < 0 ? failure() : result;
-}
-
 /* ---- process ---- */
 
 static int start(void) {
@@ -73,7 +56,7 @@ static int start(void) {
 static void stop(void) {
 }
 
-static int64_t now_ns(void) {
+int64_t p2pi_posix_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
@@ -136,7 +119,7 @@ static int translate_error(int os_error) {
 /* ---- sockets ---- */
 
 static int set_int_option(int handle, int level, int name, int value) {
-    return result_of(setsockopt(handle, level, name, &value, sizeof(value)));
+    return p2pi_posix_result(setsockopt(handle, level, name, &value, sizeof(value)));
 }
 
 /* Where send() has no MSG_NOSIGNAL the socket itself must be told. The library's sockets pass here by
@@ -152,18 +135,18 @@ static void quieten(int handle) {
 static int set_nonblocking(p2p_handle_t handle, int enabled) {
     int value = enabled != 0;
     quieten(handle);
-    return result_of(ioctl(handle, FIONBIO, &value)); /* one call, where fcntl needs two */
+    return p2pi_posix_result(ioctl(handle, FIONBIO, &value)); /* one call, where fcntl needs two */
 }
 
 static int close_handle(p2p_handle_t handle) {
     /* Not retried on EINTR: the number is free again and may already be another thread's. */
-    return result_of(close(handle));
+    return p2pi_posix_result(close(handle));
 }
 
 #if !defined(__linux__)
 /* For a handle whose system has no call that makes it the right way at once. */
-static int finish_new_handle(int handle, int nonblocking) {
-    int result = result_of(fcntl(handle, F_SETFD, FD_CLOEXEC));
+int p2pi_posix_finish_handle(int handle, int nonblocking) {
+    int result = p2pi_posix_result(fcntl(handle, F_SETFD, FD_CLOEXEC));
     if (result >= 0) {
         result = set_nonblocking(handle, nonblocking); /* the BSDs pass on the listener's mode */
     }
@@ -184,10 +167,10 @@ static int open_socket(p2p_handle_t *out, const p2p_address_t *family_of, p2p_so
 #endif
     int handle = socket(address.ss_family, kind, 0);
     if (handle < 0) {
-        return failure();
+        return p2pi_posix_failure();
     }
 #if !defined(__linux__)
-    int result = finish_new_handle(handle, 0);
+    int result = p2pi_posix_finish_handle(handle, 0);
     if (result < 0) {
         return result;
     }
@@ -222,7 +205,7 @@ static int inspect_socket(int handle) {
 static int inspect(p2p_handle_t handle) {
     struct stat status;
     if (fstat(handle, &status) < 0) {
-        return failure();
+        return p2pi_posix_failure();
     }
     int bits = S_ISSOCK(status.st_mode) ? inspect_socket(handle) : 0;
     if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) { /* "always ready": nothing to wait for */
@@ -242,18 +225,18 @@ static int set_option(p2p_handle_t handle, p2p_sys_option option, int value) {
     case P2P_SYS_DUAL_STACK: return set_int_option(handle, IPPROTO_IPV6, IPV6_V6ONLY, !value);
     case P2P_SYS_RESET_ON_CLOSE: {
         struct linger linger = { value, 0 };
-        return result_of(setsockopt(handle, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
+        return p2pi_posix_result(setsockopt(handle, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
     }
     }
     return -EINVAL;
 }
 
 static int bind_socket(p2p_handle_t handle, const p2p_address_t *address) {
-    return result_of(bind(handle, (const struct sockaddr *)&address->storage, (socklen_t)address->length));
+    return p2pi_posix_result(bind(handle, (const struct sockaddr *)&address->storage, (socklen_t)address->length));
 }
 
 static int listen_socket(p2p_handle_t handle, int backlog) {
-    return result_of(listen(handle, backlog <= 0 ? SOMAXCONN : backlog));
+    return p2pi_posix_result(listen(handle, backlog <= 0 ? SOMAXCONN : backlog));
 }
 
 /* Linux passes errors of the waiting connection on to accept (accept(2), "Error handling"). */
@@ -264,7 +247,7 @@ static int accept_failure(void) {
     case ENONET:
 #endif
         return -ECONNABORTED;
-    default: return failure();
+    default: return p2pi_posix_failure();
     }
 }
 
@@ -281,7 +264,7 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
         return accept_failure();
     }
 #if !defined(__linux__)
-    int result = finish_new_handle(handle, nonblocking);
+    int result = p2pi_posix_finish_handle(handle, nonblocking);
     if (result < 0) {
         return result;
     }
@@ -293,7 +276,7 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
 /* After EINTR the attempt goes on by itself: "in progress". Connecting again would give EALREADY. */
 static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
     const struct sockaddr *name = (const struct sockaddr *)&address->storage;
-    int result = result_of(connect(handle, name, (socklen_t)address->length));
+    int result = p2pi_posix_result(connect(handle, name, (socklen_t)address->length));
     if (result == -EAGAIN) return -EADDRNOTAVAIL; /* no local port: nothing was begun, nothing will be ready */
     return result == -EINTR ? -EINPROGRESS : result;
 }
@@ -302,13 +285,27 @@ static int connect_result(p2p_handle_t handle) {
     int error = 0;
     socklen_t size = sizeof(error);
     if (getsockopt(handle, SOL_SOCKET, SO_ERROR, &error, &size) < 0) {
-        return failure();
+        return p2pi_posix_failure();
     }
     return -error;
 }
 
 static int shutdown_send(p2p_handle_t handle) {
-    return result_of(shutdown(handle, SHUT_WR));
+    return p2pi_posix_result(shutdown(handle, SHUT_WR));
+}
+
+static int unsent(p2p_handle_t handle) {
+#if defined(SIOCOUTQ) /* tcp(7) */
+    int bytes = 0;
+    return ioctl(handle, SIOCOUTQ, &bytes) < 0 ? p2pi_posix_failure() : bytes > 0;
+#elif defined(SO_NWRITE)
+    int bytes = 0;
+    socklen_t size = sizeof(bytes);
+    return getsockopt(handle, SOL_SOCKET, SO_NWRITE, &bytes, &size) < 0 ? p2pi_posix_failure() : bytes > 0;
+#else
+    (void)handle;
+    return 1; /* nobody knows */
+#endif
 }
 
 /* ---- data ---- */
@@ -328,13 +325,13 @@ UNUSUAL static int64_t recv_blocking(p2p_handle_t handle, void *buffer, size_t s
     do {
         count = recv(handle, buffer, size, 0);
     } while (count < 0 && errno == EINTR);
-    return count < 0 ? failure() : count;
+    return count < 0 ? p2pi_posix_failure() : count;
 }
 
 static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
     if (!dontwait) return recv_blocking(handle, buffer, size);
     ssize_t count = recv(handle, buffer, size, MSG_DONTWAIT);
-    return count < 0 ? failure() : count;
+    return count < 0 ? p2pi_posix_failure() : count;
 }
 
 UNUSUAL static int64_t send_blocking(p2p_handle_t handle, const void *data, size_t size) {
@@ -342,13 +339,13 @@ UNUSUAL static int64_t send_blocking(p2p_handle_t handle, const void *data, size
     do {
         sent = send(handle, data, size, SEND_FLAGS);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
+    return sent < 0 ? p2pi_posix_failure() : sent;
 }
 
 static int64_t send_bytes(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
     if (!dontwait) return send_blocking(handle, data, size);
     ssize_t sent = send(handle, data, size, SEND_FLAGS | MSG_DONTWAIT);
-    return sent < 0 ? failure() : sent;
+    return sent < 0 ? p2pi_posix_failure() : sent;
 }
 
 static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
@@ -360,7 +357,7 @@ static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, in
     do {
         sent = sendmsg(handle, &message, SEND_FLAGS | (dontwait ? MSG_DONTWAIT : 0));
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
+    return sent < 0 ? p2pi_posix_failure() : sent;
 }
 
 static int64_t recvfrom_bytes(p2p_handle_t handle, void *buffer, size_t size, p2p_address_t *from,
@@ -375,7 +372,7 @@ static int64_t recvfrom_bytes(p2p_handle_t handle, void *buffer, size_t size, p2
                          (struct sockaddr *)&address.storage, &length);
     } while (count < 0 && errno == EINTR);
     if (count < 0) {
-        return failure();
+        return p2pi_posix_failure();
     }
     if (from != NULL) {
         address.length = (uint32_t)length;
@@ -392,159 +389,14 @@ static int64_t sendto_bytes(p2p_handle_t handle, const void *data, size_t size, 
         sent = sendto(handle, data, size, flags, to != NULL ? (const struct sockaddr *)&to->storage : NULL,
                       to != NULL ? (socklen_t)to->length : 0);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
-}
-
-/* ---- waiting ---- */
-
-/* Seconds are bounded, since a system may have a 32-bit time_t; a wait that ends early is no harm (B2). */
-static struct timespec *timespec_of(struct timespec *out, int64_t timeout_ns) {
-    if (timeout_ns < 0) {
-        return NULL;
-    }
-    int64_t seconds = timeout_ns / 1000000000;
-    out->tv_sec = (time_t)(seconds < INT32_MAX ? seconds : INT32_MAX);
-    out->tv_nsec = (long)(timeout_ns % 1000000000);
-    return out;
-}
-
-/* For calls that count in milliseconds: rounded up, so that no wait ends early and spins. */
-static int milliseconds_of(int64_t timeout_ns) {
-    if (timeout_ns < 0) {
-        return -1;
-    }
-    int64_t timeout_ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-    return (int)(timeout_ms < INT_MAX ? timeout_ms : INT_MAX);
-}
-
-static int poll_handles(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
-#if defined(__linux__)
-    struct timespec timeout;
-    return result_of(ppoll(fds, count, timespec_of(&timeout, timeout_ns), NULL));
-#else
-    return result_of(poll(fds, (nfds_t)count, milliseconds_of(timeout_ns)));
-#endif
-}
-
-static int select_handles(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
-    struct timespec timeout;
-    return result_of(pselect(nfds, readable, writable, exceptional, timespec_of(&timeout, timeout_ns), NULL));
-}
-
-static int wait_one(p2p_handle_t handle, uint32_t mask, int64_t timeout_ns) {
-    struct pollfd entry = { .fd = handle };
-    entry.events = (short)((mask & P2P_READABLE ? POLLIN : 0) | (mask & P2P_WRITABLE ? POLLOUT : 0));
-    int64_t begin_ns = now_ns();
-    int64_t left_ns = timeout_ns;
-    int result;
-    while ((result = poll_handles(&entry, 1, left_ns)) == -EINTR) {
-        if (timeout_ns > 0) {
-            int64_t spent_ns = now_ns() - begin_ns;
-            left_ns = spent_ns < timeout_ns ? timeout_ns - spent_ns : 0;
-        }
-    }
-    if (result <= 0) {
-        return result;
-    }
-    if (entry.revents & POLLNVAL) {
-        return -EBADF;
-    }
-    if (entry.revents & (POLLERR | POLLHUP)) {
-        return (int)mask; /* the next call on the handle says what happened */
-    }
-    uint32_t ready = entry.revents & POLLIN ? P2P_READABLE : 0;
-    return (int)(ready | (entry.revents & POLLOUT ? P2P_WRITABLE : 0));
-}
-
-#if defined(__linux__)
-static int epoll_make(void) {
-    return result_of(epoll_create1(EPOLL_CLOEXEC));
-}
-
-static int epoll_change(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
-    return result_of(epoll_ctl(epoll, operation, handle, event));
-}
-
-static int epoll_harvest(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
-    if (!precise || timeout_ns <= 0) {
-        return result_of(epoll_wait(epoll, events, capacity, milliseconds_of(timeout_ns)));
-    }
-#if defined(HAVE_EPOLL_PWAIT2)
-    struct timespec timeout;
-    int result = epoll_pwait2(epoll, events, capacity, timespec_of(&timeout, timeout_ns), NULL);
-    /* EPERM: a container's filter that doesn't know the call. */
-    return result < 0 && errno == EPERM ? -ENOSYS : result_of(result);
-#else
-    return -ENOSYS;
-#endif
-}
-#endif
-
-/* ---- ending a wait ---- */
-
-static int wake_open(p2p_handle_t ends[2]) {
-#if defined(__linux__)
-    int handle = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (handle < 0) {
-        return failure();
-    }
-    ends[0] = ends[1] = handle;
-    return 0;
-#else
-    int pair[2];
-    if (pipe(pair) < 0) {
-        return failure();
-    }
-    int result = finish_new_handle(pair[0], 1);
-    if (result < 0) {
-        close(pair[1]);
-        return result;
-    }
-    result = finish_new_handle(pair[1], 1);
-    if (result < 0) {
-        close(pair[0]);
-        return result;
-    }
-    ends[0] = pair[0];
-    ends[1] = pair[1];
-    return 0;
-#endif
-}
-
-/* Signal handlers call this: write() only, and errno stays as the interrupted code left it. */
-static int wake_signal(p2p_handle_t end) {
-    int saved_errno = errno;
-    uint64_t one = 1; /* what an eventfd wants; a pipe takes any bytes */
-    ssize_t written;
-    do {
-        written = write(end, &one, sizeof(one));
-    } while (written < 0 && errno == EINTR);
-    int result = written < 0 && failure() != -EAGAIN ? failure() : 0; /* full: a wake-up is under way */
-    errno = saved_errno;
-    return result;
-}
-
-static int wake_drain(p2p_handle_t end) {
-    uint64_t bytes[64];
-    ssize_t count;
-    do {
-        count = read(end, bytes, sizeof(bytes));
-    } while (count == (ssize_t)sizeof(bytes) || (count < 0 && errno == EINTR));
-    return count < 0 && failure() != -EAGAIN ? failure() : 0;
-}
-
-static void wake_close(p2p_handle_t ends[2]) {
-    close(ends[0]);
-    if (ends[1] != ends[0]) {
-        close(ends[1]);
-    }
+    return sent < 0 ? p2pi_posix_failure() : sent;
 }
 
 static const p2p_sys_ops posix_table = {
     .size = sizeof(p2p_sys_ops),
     .start = start,
     .stop = stop,
-    .now_ns = now_ns,
+    .now_ns = p2pi_posix_now_ns,
     .process_id = process_id,
     .environment = environment,
     .translate_error = translate_error,
@@ -562,6 +414,7 @@ static const p2p_sys_ops posix_table = {
     .connect = connect_socket,
     .connect_result = connect_result,
     .shutdown_send = shutdown_send,
+    .unsent = unsent,
     .local_address = p2pi_posix_local_address,
     .peer_address = p2pi_posix_peer_address,
     .recv = recv_bytes,
@@ -569,17 +422,17 @@ static const p2p_sys_ops posix_table = {
     .sendv = sendv,
     .recvfrom = recvfrom_bytes,
     .sendto = sendto_bytes,
-    .wait_one = wait_one,
-    .wake_open = wake_open,
-    .wake_signal = wake_signal,
-    .wake_drain = wake_drain,
-    .wake_close = wake_close,
-    .poll = poll_handles,
-    .select = select_handles,
+    .wait_one = p2pi_posix_wait_one,
+    .wake_open = p2pi_posix_wake_open,
+    .wake_signal = p2pi_posix_wake_signal,
+    .wake_drain = p2pi_posix_wake_drain,
+    .wake_close = p2pi_posix_wake_close,
+    .poll = p2pi_posix_poll,
+    .select = p2pi_posix_select,
 #if defined(__linux__)
-    .epoll_create = epoll_make,
-    .epoll_ctl = epoll_change,
-    .epoll_wait = epoll_harvest,
+    .epoll_create = p2pi_posix_epoll_create,
+    .epoll_ctl = p2pi_posix_epoll_ctl,
+    .epoll_wait = p2pi_posix_epoll_wait,
 #endif
 };
 

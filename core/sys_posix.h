@@ -1,16 +1,46 @@
 /*
- * What the two halves of the POSIX system table share: sys_posix.c holds the table and the calls,
- * sys_posix_address.c the addresses.
+ * What the parts of the POSIX system table share: sys_posix.c holds the table and the socket calls,
+ * sys_posix_address.c the addresses, sys_posix_wait.c what waits and what ends a wait.
  */
 #ifndef P2PI_SYS_POSIX_H
 #define P2PI_SYS_POSIX_H
 
 #include <p2pnet/sys.h>
 
+#include <errno.h>
+
+/* What a failed call returns. Some systems have two numbers for "would block"; callers see one. */
+static inline int p2pi_posix_failure(void) {
+    return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+}
+
+static inline int p2pi_posix_result(int result) {
+    return result < 0 ? p2pi_posix_failure() : result;
+}
+
+int64_t p2pi_posix_now_ns(void);
+#if !defined(__linux__)
+/* Close-on-exec and the mode asked for, where a call can't give them with the handle. */
+int p2pi_posix_finish_handle(int handle, int nonblocking);
+#endif
+
 int p2pi_posix_address_parse(p2p_address_t *out, const char *text, uint16_t port);
 int p2pi_posix_address_format(const p2p_address_t *address, char *text, size_t size);
 int p2pi_posix_address_port(const p2p_address_t *address);
 int p2pi_posix_local_address(p2p_handle_t handle, p2p_address_t *out);
 int p2pi_posix_peer_address(p2p_handle_t handle, p2p_address_t *out);
+
+int p2pi_posix_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns);
+int p2pi_posix_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns);
+int p2pi_posix_wait_one(p2p_handle_t handle, uint32_t mask, int64_t timeout_ns);
+int p2pi_posix_wake_open(p2p_handle_t ends[2]);
+int p2pi_posix_wake_signal(p2p_handle_t end);
+int p2pi_posix_wake_drain(p2p_handle_t end);
+void p2pi_posix_wake_close(p2p_handle_t ends[2]);
+#if defined(__linux__)
+int p2pi_posix_epoll_create(void);
+int p2pi_posix_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
+int p2pi_posix_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
+#endif
 
 #endif

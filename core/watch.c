@@ -82,10 +82,6 @@ void p2pi_watch_tell_failed(p2p_event_loop_t *loop) {
         call(loop, P2PI_CONTAINER(link, p2p_watch_t, link), INTEREST_MASK);
 }
 
-void p2pi_watch_destroy(p2p_watch_t *watch) {
-    p2pi_free(watch);
-}
-
 void p2p_watch_free(p2p_watch_t *watch) {
     if (watch == NULL) return;
     p2p_event_loop_t *loop = watch->loop;
@@ -95,11 +91,11 @@ void p2p_watch_free(p2p_watch_t *watch) {
     if (loop->in_turn)
         p2pi_list_append(&loop->dead_watches, &watch->link);
     else
-        p2pi_watch_destroy(watch);
+        p2pi_free(watch);
 }
 
 void p2pi_watch_bury(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while ((link = p2pi_list_pop(&loop->dead_watches)) != NULL)
-        p2pi_watch_destroy(P2PI_CONTAINER(link, p2p_watch_t, link));
+        p2pi_free(P2PI_CONTAINER(link, p2p_watch_t, link));
 }

@@ -65,6 +65,9 @@ typedef void (*p2p_task_callback)(void *user_data);
  * What to call for one socket. Each may be NULL. Borrowed, so usually static const: it must live until
  * on_close or until the socket was removed.
  *
+ * With neither on_read nor on_message, messages wait for p2p_message_recv, and the end is told after
+ * the last one was taken: a connection that only sends should have an on_message that does nothing.
+ *
  * With on_message, messages go there, and on_read is called for a clean end only. A failed
  * connection is told to on_error, or without it to on_read.
  */

@@ -21,7 +21,7 @@ extern "C" {
 
 /**
  * A message. Made by p2p_message_create and p2p_message_recv only, as it is counted inside;
- * freed by p2p_message_free. Its bytes may be changed until it is sent for the first time.
+ * freed by p2p_message_free. Its bytes may be changed until it is sent for the first time; its fields never.
  */
 typedef struct p2p_message {
     uint32_t length; /**< bytes at data */

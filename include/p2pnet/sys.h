@@ -70,9 +70,10 @@ typedef struct p2p_sys_ops {
     int (*bind)(p2p_handle_t handle, const p2p_address_t *address);
     int (*listen)(p2p_handle_t handle, int backlog);
     int (*accept)(p2p_handle_t listener, p2p_handle_t *out, int nonblocking);
-    int (*connect)(p2p_handle_t handle, const p2p_address_t *address); /**< EINTR is reported as EINPROGRESS */
+    int (*connect)(p2p_handle_t handle, const p2p_address_t *address); /**< in progress, EINTR too: EINPROGRESS */
     int (*connect_result)(p2p_handle_t handle); /**< SO_ERROR of a finished connect: 0 or negative */
     int (*shutdown_send)(p2p_handle_t handle);
+    int (*unsent)(p2p_handle_t handle); /**< 1: bytes were sent that the peer has not confirmed; 0: none */
     int (*local_address)(p2p_handle_t handle, p2p_address_t *out);
     int (*peer_address)(p2p_handle_t handle, p2p_address_t *out);
 

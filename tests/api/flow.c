@@ -162,9 +162,12 @@ static void a_sender_driven_by_on_write_delivers_everything(void **state) {
 static void flood_then_read(bool by_message) {
     enum { COUNT = 2000, LENGTH = 10 * KIB };
     static uint8_t frame[4 + LENGTH], back[LENGTH];
+    int bytes = 65536;
     echo_server server;
     p2p_event_loop_t *loop = loop_create(NULL);
     echo_start(&server, loop, by_message);
+    /* Inherited by its connections: the system alone could hold more than is sent here. */
+    assert_int_equal(setsockopt(p2p_socket_handle(server.listener), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
     int fd = raw_connect_small(server.port, 4096);
     uint32_t sent = 0, offset = 0;
     size_t most = 0, before = memory_in_use();
@@ -179,7 +182,7 @@ static void flood_then_read(bool by_message) {
         assert_true(p2p_event_loop_run_once(loop, done > 0 ? 0 : 1) >= 0);
         if (memory_in_use() > most) most = memory_in_use();
     }
-    assert_true(sent > 10 && sent < COUNT); /* the peer was stopped */
+    assert_true(sent < COUNT); /* the peer was stopped */
     assert_true(most - before < 3 * 1024 * KIB);
     for (uint32_t received = 0; received < sent; received++) {
         if (received + 1 == sent && offset > 0) { /* the one that was stopped half-way */

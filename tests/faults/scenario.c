@@ -150,25 +150,32 @@ static bool begin(parts *p) {
 
 /* ---- the middle ---- */
 
-/* The raw client: writes all messages, reads them back. */
+/* The raw client: writes all messages, reads them back, ends its side and waits for the other's. */
 typedef struct raw_client {
-    uint8_t sent[4 * 4 + 5 + 3000 + 70000], back[4 * 4 + 5 + 3000 + 70000];
+    uint8_t sent[4 * 4 + 5 + 3000 + 70000], back[4 * 4 + 5 + 3000 + 70000 + 1];
     size_t out, in;
     bool ended;
 } raw_client;
+
+/* With a message still queued, so that a remainder has to finish it. */
+static void close_client(parts *p) {
+    p2p_message_send_data(p->client, "last", 4);
+    p2p_socket_close(p->client);
+    p->client = NULL;
+}
 
 static void raw_client_step(raw_client *r, parts *p) {
     ssize_t done = send(p->fd, r->sent + r->out, sizeof r->sent - r->out, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (r->out < sizeof r->sent && done > 0) r->out += (size_t)done, p->progress++;
     if (r->out < sizeof r->sent && done < 0 && errno != EAGAIN) r->ended = true;
-    if (r->in == sizeof r->back) return;
     done = recv(p->fd, r->back + r->in, sizeof r->back - r->in, MSG_DONTWAIT);
     if (done > 0) r->in += (size_t)done, p->progress++;
+    if (r->in == sizeof r->sent) raw_fin(p->fd);
     if (done == 0 || (done < 0 && errno != EAGAIN)) r->ended = true;
 }
 
 static bool raw_client_run(raw_client *r, parts *p) {
-    unsigned seen = 0;
+    uint64_t seen = 0;
     size_t length = 0;
     r->out = 0, r->in = 0, r->ended = p->fd < 0;
     for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
@@ -178,18 +185,21 @@ static bool raw_client_run(raw_client *r, parts *p) {
     }
     assert_int_equal(length, sizeof r->sent);
     for (int idle = 0; idle < PATIENCE && p->fatal == 0; idle++) {
-        bool raw_done = r->ended || r->in == sizeof r->back;
+        bool raw_done = r->ended;
         bool client_done = p->failed || p->received == COUNT_OF(lengths);
         if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1) break;
         if (!r->ended) raw_client_step(r, p);
-        if (p->progress != seen) idle = 0;
-        seen = p->progress;
+        if (p->client != NULL && p->received == COUNT_OF(lengths)) close_client(p);
         int result = p2p_event_loop_run_once(p->loop, 1);
         if (result < 0) p->fatal = result;
+        p2p_event_loop_stats_t stats = loop_stats(p->loop);
+        uint64_t progress = stats.bytes_in + stats.bytes_out + stats.accepted + p->progress;
+        if (progress != seen) idle = 0;
+        seen = progress;
     }
     assert_false(p->corrupt);
     assert_memory_equal(r->back, r->sent, r->in); /* what came back is what was sent, however far it got */
-    return r->in == sizeof r->back && p->fatal == 0;
+    return r->in == sizeof r->sent && r->ended && p->fatal == 0;
 }
 
 static bool serves_a_new_client(parts *p) {

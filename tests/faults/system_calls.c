@@ -12,12 +12,14 @@
 #include <unistd.h>
 
 /* X(entry) for each entry that can be made to fail. */
-#define ENTRIES(X)                                                                                                  \
-    X(open)                                                                                                         \
-    X(close)                                                                                                        \
-    X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)            \
-        X(shutdown_send) X(local_address) X(recv) X(sendv) X(recvfrom) X(sendto) X(wake_open) X(wake_drain) X(poll) \
-            X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
+#define ENTRIES(X)                                                                                              \
+    X(open)                                                                                                     \
+    X(close)                                                                                                    \
+    X(inspect)                                                                                                  \
+    X(set_nonblocking)                                                                                          \
+    X(set_option)                                                                                               \
+    X(bind) X(listen) X(accept) X(connect) X(connect_result) X(shutdown_send) X(local_address) X(recv) X(sendv) \
+        X(recvfrom) X(sendto) X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -161,6 +163,7 @@ static void fail_one_error(entry which, int error, bool from_then_on, unsigned *
         if (memory_in_use() != in_use) fail_msg("call %u, errno %d: leak", nth, error);
         if (descriptors_open() != descriptors) fail_msg("call %u, errno %d: descriptors left", nth, error);
         if (result.can_recover && !result.recovered) fail_msg("call %u, errno %d: no recovery", nth, error);
+        if (getenv("VERBOSE")) print_message("call %u errno %d complete %d\n", nth, error, result.complete);
         if (failed_before_calm == 0) {
             assert_true(result.complete);
             break;

@@ -16,7 +16,7 @@ static void on_message(p2p_socket_t *sock, const void *data, uint32_t length, vo
     journal("\"%.*s\"", (int)length, (const char *)data);
     if (then != NULL) then(sock);
     if (closes_next == NULL) return;
-    p2p_socket_close(closes_next);
+    p2p_socket_abort(closes_next); /* at once: a graceful close would wait for the peer's end */
     closes_next = NULL;
     journal("closed");
 }
@@ -415,7 +415,7 @@ static void B6_after_DEFERRED_the_handle_is_closed_by_DETACHED_and_not_before(vo
     uint64_t token = token_of(sock);
     mock.defer_detach = true;
     journal_take();
-    p2p_socket_close(sock);
+    p2p_socket_abort(sock);
     mock_turn(loop);
     mock_receive_text(token, "never", 0);
     mock_detached(token_of(keep)); /* of a socket that is not detaching: without effect */
@@ -450,7 +450,7 @@ static void handles_that_still_wait_for_DETACHED_are_closed_with_the_loop(void *
     p2p_event_loop_t *loop = native_loop();
     p2p_socket_t *sock = add_connection(loop);
     mock.defer_detach = true;
-    p2p_socket_close(sock);
+    p2p_socket_abort(sock);
     p2p_event_loop_free(loop);
     assert_int_equal(fake_open_count(), 0);
 }

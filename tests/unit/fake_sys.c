@@ -168,6 +168,10 @@ static int shutdown_send(p2p_handle_t handle) {
     return 0;
 }
 
+static int unsent(p2p_handle_t handle) {
+    return usable(handle)->unconfirmed;
+}
+
 static int peer_address(p2p_handle_t handle, p2p_address_t *out) {
     memset(out, 0, sizeof *out);
     return usable(handle)->connected ? 0 : -ENOTCONN;
@@ -220,6 +224,7 @@ const p2p_sys_ops *fake_sys(void) {
     table.connect = fake_connect;
     table.connect_result = connect_result;
     table.shutdown_send = shutdown_send;
+    table.unsent = unsent;
     table.peer_address = peer_address;
     table.recv = fake_recv;
     table.send = fake_send;

@@ -20,6 +20,7 @@
 
 typedef struct fake_socket {
     bool open, nonblocking, shut, reset;
+    bool unconfirmed;    /* the system still holds bytes that were written */
     uint32_t facts;      /* for inspect */
     size_t input_length; /* written by the case with fake_input */
     size_t input_taken;

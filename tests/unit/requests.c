@@ -171,8 +171,9 @@ static void a_send_that_fails_is_told_once(void **state) {
         mock_turn(loop);
         if (!tries[i].at_once) mock_complete(-tries[i].os_error);
         mock_turn(loop);
-        /* A reset ends the input as well, and its own event tells. */
-        if (strstr(tries[i].told, "RESET") != NULL) mock_receive_result(mock_token(p2p_socket_handle(sock)), -ECONNRESET, 0);
+        /* What ends the connection ends its input as well, which tells. */
+        int input_error = tries[i].os_error == EPIPE ? ECONNRESET : tries[i].os_error;
+        if (input_error != ENOBUFS) mock_receive_result(mock_token(p2p_socket_handle(sock)), -input_error, 0);
         for (int k = 0; k < 3; k++) mock_turn(loop);
         const char *words = journal_take(), *told = strstr(words, tries[i].told);
         if (told == NULL) fail_msg("try %zu: not told: %s", i, words);
@@ -318,6 +319,23 @@ static void a_closed_connection_writes_first_then_says_so(void **state) {
     mock_turn(loop);
     EXPECT_JOURNAL("wait(0) detach(0) close(0) on_close(OK)");
     assert_memory_equal(mock.sent, "\0\0\0\3bye", 7);
+    p2p_event_loop_free(loop);
+}
+
+/* All was written, but closing now could throw away what the system still holds. */
+static void a_closed_connection_waits_for_what_the_peer_has_not_confirmed(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = native_loop();
+    p2p_socket_t *sock = add_connection(loop), *idle = add_connection(loop);
+    fake_at(p2p_socket_handle(sock))->unconfirmed = true;
+    uint64_t token = mock_token(p2p_socket_handle(sock));
+    p2p_socket_close(idle);
+    p2p_socket_close(sock);
+    mock_turn(loop);
+    EXPECT_JOURNAL("detach(1) close(1) shutdown(0) wait(0) on_close(OK)");
+    mock_receive_result(token, 0, 0);
+    mock_turn(loop);
+    EXPECT_JOURNAL("wait(0) detach(0) close(0) on_close(OK)");
     p2p_event_loop_free(loop);
 }
 
@@ -468,6 +486,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_shared_message_lives_until_OP_DONE),
         MOCK_CASE(a_loop_freed_with_requests_in_flight_leaks_nothing),
         MOCK_CASE(a_closed_connection_writes_first_then_says_so),
+        MOCK_CASE(a_closed_connection_waits_for_what_the_peer_has_not_confirmed),
         MOCK_CASE(a_remainder_gives_up_exactly_at_its_deadline),
         MOCK_CASE(a_native_connect_answers_by_OP_DONE),
         MOCK_CASE(a_refused_connect_answers_once_and_may_be_tried_again),

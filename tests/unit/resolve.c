@@ -173,6 +173,19 @@ static void a_name_is_registered_once(void **state) {
     assert_string_equal(names[count - 1], "mock"); /* behind the built-in ones */
 }
 
+static void there_is_room_for_so_many_and_no_more(void **state) {
+    (void)state;
+    static p2p_backend_ops tables[P2P_BACKEND_CANDIDATES_MAX + 1];
+    static char names[COUNT_OF(tables)][8];
+    for (size_t i = 0; i < COUNT_OF(tables); i++) {
+        snprintf(names[i], sizeof names[i], "m%u", (unsigned)(i % 100));
+        tables[i] = *mock_ops(0);
+        tables[i].name = names[i];
+        int expected = i < P2P_BACKEND_CANDIDATES_MAX ? 0 : P2P_ERR_LIMIT;
+        assert_int_equal(p2p_backend_register(&tables[i]), expected);
+    }
+}
+
 static void the_table_of_the_instance_is_the_one_that_counts(void **state) {
     (void)state;
     static p2p_backend_ops smaller;
@@ -198,7 +211,7 @@ static void the_table_of_the_instance_is_the_one_that_counts(void **state) {
 static p2p_backend_report_t report[P2P_BACKEND_CANDIDATES_MAX];
 static p2p_backend_ops second;
 
-/* A loop by these names, or the error as text, and the report as text. Without the names' loop it is freed at once. */
+/* Makes a loop and frees it. Gives its name, or the error's, and the report, as text. */
 static const char *choose(const char *names, int ignore_environment) {
     static char text[1024];
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
@@ -211,7 +224,8 @@ static const char *choose(const char *names, int ignore_environment) {
         assert_int_equal(p2p_event_loop_backend_report(loop, NULL, 0), count);
         p2p_event_loop_run_once(loop, 0);
     }
-    int length = snprintf(text, sizeof text, "%s:", loop == NULL ? p2p_error_name(error) : p2p_event_loop_backend_name(loop));
+    const char *outcome = loop == NULL ? p2p_error_name(error) : p2p_event_loop_backend_name(loop);
+    int length = snprintf(text, sizeof text, "%s:", outcome);
     for (size_t i = 0; i < count; i++) {
         length += snprintf(text + length, sizeof text - (size_t)length, " [%s %s]", report[i].name,
                            p2p_backend_verdict_name(report[i].verdict));
@@ -233,7 +247,8 @@ static void register_both(void) {
 static void names_are_read_with_blanks_around_them(void **state) {
     (void)state;
     register_both();
-    static const char *const lists[] = { "mock,second", " mock , second ", "mock  ,  second", ",mock,,second,", " , mock,second" };
+    static const char *const lists[] = { "mock,second", " mock , second ", "mock  ,  second", ",mock,,second,",
+                                         " , mock,second" };
     for (size_t i = 0; i < COUNT_OF(lists); i++)
         assert_string_equal(choose(lists[i], 0), "mock: [mock chosen] [second not tried]");
     assert_string_equal(choose("  mock  ", 0), "mock: [mock chosen]");
@@ -352,6 +367,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_table_without_a_required_part_is_refused),
         MOCK_CASE(half_a_group_is_refused),
         MOCK_CASE(a_name_is_registered_once),
+        MOCK_CASE(there_is_room_for_so_many_and_no_more),
         MOCK_CASE(the_table_of_the_instance_is_the_one_that_counts),
         MOCK_CASE(names_are_read_with_blanks_around_them),
         MOCK_CASE(an_unknown_name_alone_fails),

@@ -1,4 +1,4 @@
-/* The turn (core/event_loop.c): the order of its steps, and that nothing is left untried before a wait or at its end. */
+/* The turn (core/event_loop.c): the order of its steps; no output is left untried before a wait or at its end. */
 #include "mock_backend.h"
 
 static p2p_event_loop_t *the_loop;
@@ -106,7 +106,7 @@ static void tasks_timers_flush_wait_callbacks_output_closes(void **state) {
     p2p_message_send_data(sockets[1], "early", 5);
     p2p_message_send_data(sockets[2], "waits", 5);
     receive(1, "message");
-    p2p_socket_close(sockets[0]);
+    p2p_socket_abort(sockets[0]);
     turn();
     EXPECT_JOURNAL("detach(0) close(0) task timer write(1,9) interest(2,1>3) wait(0) on_message on_close");
     speaker = "on_message"; /* whose answer leaves within the turn, behind what waits */
@@ -153,7 +153,7 @@ static void what_on_close_sends_is_tried_before_the_turn_ends(void **state) {
     (void)state;
     open_loop(0);
     speaker = "on_close";
-    p2p_socket_close(sockets[0]);
+    p2p_socket_abort(sockets[0]);
     sockets[0] = NULL;
     turn();
     EXPECT_JOURNAL("detach(0) close(0) wait(0) on_close write(2,5)");
