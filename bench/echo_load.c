@@ -10,7 +10,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +58,7 @@ static int connect_to(uint16_t port) {
 }
 
 /* Send up to the byte `limit`, a round's frames in one call; what the system does not take waits for POLLOUT. */
-static bool send_some(struct pollfd *poll_entry, connection *c, uint64_t limit) {
+static void send_some(struct pollfd *poll_entry, connection *c, uint64_t limit) {
     static uint8_t batch[1 << 20];
     while (c->sent < limit) {
         size_t length = 0;
@@ -76,7 +75,6 @@ static bool send_some(struct pollfd *poll_entry, connection *c, uint64_t limit) 
         c->sent += (uint64_t)n;
     }
     poll_entry->events = (short)(c->sent < limit ? POLLIN | POLLOUT : POLLIN);
-    return true;
 }
 
 static void check(const uint8_t *data, size_t length, uint64_t at) {

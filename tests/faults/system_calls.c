@@ -12,14 +12,11 @@
 #include <unistd.h>
 
 /* X(entry) for each entry that can be made to fail. */
-#define ENTRIES(X)                                                                                              \
-    X(open)                                                                                                     \
-    X(close)                                                                                                    \
-    X(inspect)                                                                                                  \
-    X(set_nonblocking)                                                                                          \
-    X(set_option)                                                                                               \
-    X(bind) X(listen) X(accept) X(connect) X(connect_result) X(shutdown_send) X(local_address) X(recv) X(sendv) \
-        X(recvfrom) X(sendto) X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
+#define ENTRIES(X)                                                                                                 \
+    X(open)                                                                                                        \
+    X(close) X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)  \
+        X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
+            X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -88,6 +85,8 @@ INT_ENTRY(listen, (p2p_handle_t handle, int backlog), (handle, backlog))
 INT_ENTRY(accept, (p2p_handle_t listener, p2p_handle_t *out, int nonblocking), (listener, out, nonblocking))
 INT_ENTRY(connect_result, (p2p_handle_t handle), (handle))
 INT_ENTRY(shutdown_send, (p2p_handle_t handle), (handle))
+INT_ENTRY(unsent, (p2p_handle_t handle), (handle))
+INT_ENTRY(peer_address, (p2p_handle_t handle, p2p_address_t *out), (handle, out))
 INT_ENTRY(local_address, (p2p_handle_t handle, p2p_address_t *out), (handle, out))
 INT_ENTRY(wake_open, (p2p_handle_t ends[2]), (ends))
 INT_ENTRY(wake_drain, (p2p_handle_t end), (end))
@@ -116,6 +115,11 @@ static int faulty_connect(p2p_handle_t handle, const p2p_address_t *address) {
 static int64_t faulty_recv(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
     if (fails(ENTRY_recv)) return -plan.error;
     return again() ? -EAGAIN : real->recv(handle, buffer, piece(size), dontwait);
+}
+
+static int64_t faulty_send(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
+    if (fails(ENTRY_send)) return -plan.error;
+    return again() ? -EAGAIN : real->send(handle, data, piece(size), dontwait);
 }
 
 static int64_t faulty_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
@@ -202,8 +206,11 @@ CALL_FAILS(accept, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINTR, EAGAIN, ECONNABORTED,
 CALL_FAILS(connect, EINPROGRESS, EINTR, ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EAGAIN, EACCES)
 CALL_FAILS(connect_result, ECONNREFUSED, ETIMEDOUT, ECONNRESET, ENOBUFS)
 CALL_FAILS(shutdown_send, ENOTCONN, ENOBUFS, EINVAL)
+CALL_FAILS(unsent, EINVAL, ENOTSOCK)
+CALL_FAILS(peer_address, ENOTCONN, ENOBUFS, EINVAL)
 CALL_FAILS(local_address, EINVAL, ENOBUFS, ENOTCONN)
 CALL_FAILS(recv, EAGAIN, ECONNRESET, ETIMEDOUT, ENOMEM, ENOTCONN, EBADF, NOTHING_READ)
+CALL_FAILS(send, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM)
 CALL_FAILS(sendv, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM)
 CALL_FAILS(recvfrom, EAGAIN, ECONNREFUSED, ENOMEM)
 CALL_FAILS(sendto, EAGAIN, ECONNREFUSED, ENOBUFS, EMSGSIZE, ENETUNREACH)
