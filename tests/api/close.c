@@ -168,6 +168,7 @@ static void a_remainder_ends_when_its_time_is_over(void **state) {
     p2p_socket_close(p.sock);
     run_to_the_end(loop); /* the peer never reads */
     assert_string_equal(p.trace, "x");
+    expect_error(p.reason, P2P_ERR_TIMED_OUT);
     assert_int_equal(loop_stats(loop).output_queued, 0);
     close(p.fd);
     p2p_event_loop_free(loop);
@@ -188,6 +189,7 @@ static void a_remainder_ends_when_its_peer_is_gone(void **state) {
     raw_reset(p.fd);
     run_to_the_end(loop);
     assert_string_equal(p.trace, "x");
+    expect_error(p.reason, P2P_ERR_RESET);
     p2p_event_loop_free(loop);
 }
 
@@ -204,6 +206,7 @@ static void freeing_the_loop_ends_remainders_too(void **state) {
     loop_settle(loop);
     p2p_event_loop_free(loop);
     assert_string_equal(p.trace, "x");
+    expect_error(p.reason, P2P_ERR_CANCELLED);
     close(p.fd);
 }
 

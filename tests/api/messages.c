@@ -122,6 +122,27 @@ static void recv_outside_a_callback_never_waits(void **state) {
     p2p_event_loop_free(loop);
 }
 
+static void without_callbacks_messages_and_the_end_wait_for_recv(void **state) {
+    (void)state;
+    int fd;
+    p2p_event_loop_t *loop = loop_create(NULL);
+    p2p_socket_t *sock = socket_pair(&fd);
+    p2p_message_t *message;
+    assert_int_equal(p2p_event_loop_add_socket(loop, sock, NULL, NULL), 0);
+    send_texts(fd, three, 3);
+    close(fd);
+    for (size_t i = 0; i < 3; i++) {
+        RUN_UNTIL(loop, (message = p2p_message_recv(sock)) != NULL);
+        assert_int_equal(message->length, strlen(three[i]));
+        assert_memory_equal(message->data, three[i], message->length);
+        p2p_message_free(message);
+    }
+    RUN_UNTIL(loop, p2p_message_recv(sock) == NULL && p2p_last_error() != P2P_ERR_WOULD_BLOCK);
+    expect_error(p2p_last_error(), P2P_ERR_CLOSED);
+    p2p_socket_close(sock);
+    p2p_event_loop_free(loop);
+}
+
 /* ---- on_message ---- */
 
 static void with_on_message_messages_go_there_and_on_read_is_for_the_end(void **state) {
@@ -679,6 +700,7 @@ int main(int argc, char **argv) {
         CASE(messages_not_taken_are_announced_in_the_next_turn),
         CASE(an_on_read_that_takes_nothing_is_called_again_each_turn),
         CASE(recv_outside_a_callback_never_waits),
+        CASE(without_callbacks_messages_and_the_end_wait_for_recv),
         CASE(with_on_message_messages_go_there_and_on_read_is_for_the_end),
         CASE(messages_of_every_size_arrive_intact),
         CASE(the_largest_message_is_echoed_in_both_styles),

@@ -18,7 +18,7 @@ typedef struct parts {
     p2p_event_loop_t *loop;
     echo_server by_read, by_message;
     bool has_by_read, has_by_message;
-    p2p_socket_t *client, *udp;
+    p2p_socket_t *client, *quiet, *udp;
     p2p_timer_t *timer;
     p2p_watch_t *watch;
     int fd;      /* the raw client */
@@ -68,6 +68,14 @@ static void client_connect(p2p_socket_t *sock, int error, void *user_data) {
     if (error != 0) client_end(sock, user_data);
 }
 
+/* Closed with nothing queued, as soon as it is connected. */
+static void quiet_connect(p2p_socket_t *sock, int error, void *user_data) {
+    parts *p = user_data;
+    (void)error;
+    p2p_socket_close(sock);
+    p->quiet = NULL;
+}
+
 static void datagram_read(p2p_socket_t *sock, void *user_data) {
     char buffer[8];
     parts *p = user_data;
@@ -115,6 +123,15 @@ static void begin_client(parts *p) {
     }
 }
 
+static void begin_quiet(parts *p) {
+    static const p2p_socket_callbacks_t callbacks = {
+        sizeof(p2p_socket_callbacks_t), NULL, NULL, NULL, NULL, quiet_connect, NULL
+    };
+    p->quiet = p2p_socket_create(P2P_TCP);
+    if (p->quiet == NULL || p2p_event_loop_add_socket_with(p->loop, p->quiet, &callbacks, p) != 0) return;
+    p2p_socket_connect(p->quiet, "127.0.0.1", p->by_message.port);
+}
+
 static void begin_datagram(parts *p) {
     p2p_address_t to;
     p->udp = p2p_socket_create(P2P_UDP);
@@ -140,6 +157,7 @@ static bool begin(parts *p) {
     p->has_by_message = echo_try_start(&p->by_message, p->loop, true) == 0;
     if (p->has_by_read) p->fd = raw_connect(p->by_read.port);
     if (p->has_by_message) begin_client(p);
+    if (p->has_by_message) begin_quiet(p);
     begin_datagram(p);
     p->timer = p2p_timer_create(p->loop, on_tick, p);
     if (p->timer != NULL) p2p_timer_start(p->timer, 1, 1000);
@@ -223,6 +241,7 @@ static void end(parts *p) {
     if (p->loop != NULL) {
         p2p_watch_free(p->watch);
         p2p_socket_close(p->client);
+        p2p_socket_close(p->quiet);
         p2p_socket_close(p->udp);
         if (p->has_by_read) echo_stop(&p->by_read);
         if (p->has_by_message) echo_stop(&p->by_message);

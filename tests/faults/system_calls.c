@@ -1,6 +1,6 @@
 /*
  * Every call through the system table fails in turn, once and from then on, with each of the errors it can have;
- * then data moves in bytes. A case an entry; an entry that the backend does not use is a skip.
+ * then data moves in bytes. A case an entry; an entry that is not called with the backend is a skip.
  */
 #include "fixture.h"
 #include "scenario.h"
@@ -14,7 +14,8 @@
 /* X(entry) for each entry that can be made to fail. */
 #define ENTRIES(X)                                                                                                 \
     X(open)                                                                                                        \
-    X(close) X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)  \
+    X(close)                                                                                                       \
+    X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)           \
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
             X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
 
@@ -183,7 +184,7 @@ static void fail_each(entry which, const int *errors, size_t count) {
         fail_one_error(which, errors[i], false, &points);
         fail_one_error(which, errors[i], true, &points);
     }
-    if (points == 0) test_skip("this backend does not use it");
+    if (points == 0) test_skip("not called with this backend");
     print_message("%u points of failure\n", points);
 }
 
