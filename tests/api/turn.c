@@ -182,6 +182,51 @@ static void what_tasks_and_timers_send_leaves_before_the_wait(void **state) {
     p2p_event_loop_free(loop);
 }
 
+static void send_on_close(probe *p, char what) {
+    probe *other = p->data;
+    if (what == 'm') p2p_socket_close(p->sock);
+    if (what == 'x') assert_int_equal(p2p_message_send_data(other->sock, "one has left", 12), 0);
+}
+
+static void what_on_close_sends_has_left_when_run_once_returns(void **state) {
+    (void)state;
+    char text[16] = { 0 };
+    probe other = { 0 }, p = { .hook = send_on_close, .data = &other };
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_open(&p, loop, &probe_by_message);
+    probe_open(&other, loop, &probe_by_message);
+    assert_true(raw_send_text(p.fd, "leave"));
+    socket_await_input(p.sock);
+    while (p.closes == 0) assert_true(p2p_event_loop_run_once(loop, 0) >= 0);
+    assert_int_equal(raw_recv_frame(other.fd, text, 12), 12); /* without another turn */
+    assert_string_equal(text, "one has left");
+    close(p.fd);
+    probe_close(&other);
+    p2p_event_loop_free(loop);
+}
+
+static void send_and_look_on_close(probe *p, char what) {
+    probe *other = p->data;
+    if (what == 'm') {
+        assert_int_equal(p2p_message_send_data(other->sock, "hello", 5), 0);
+        p2p_socket_close(p->sock);
+    }
+    if (what == 'x') assert_true(raw_readable(other->fd));
+}
+
+static void output_is_written_before_on_close_runs(void **state) {
+    (void)state;
+    probe other = { 0 }, p = { .hook = send_and_look_on_close, .data = &other };
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_open(&p, loop, &probe_by_message);
+    probe_open(&other, loop, &probe_by_message);
+    assert_true(raw_send_text(p.fd, "leave"));
+    RUN_UNTIL(loop, p.closes == 1);
+    close(p.fd);
+    probe_close(&other);
+    p2p_event_loop_free(loop);
+}
+
 static void next_timeout_writes_what_is_queued(void **state) {
     (void)state;
     char text[8] = { 0 };
@@ -360,6 +405,8 @@ int main(int argc, char **argv) {
         CASE(what_a_callback_sends_has_left_when_run_once_returns),
         CASE(what_was_sent_before_a_turn_leaves_in_it),
         CASE(what_tasks_and_timers_send_leaves_before_the_wait),
+        CASE(what_on_close_sends_has_left_when_run_once_returns),
+        CASE(output_is_written_before_on_close_runs),
         CASE(next_timeout_writes_what_is_queued),
         CASE(read_comes_before_write),
         CASE(an_error_comes_last),
