@@ -255,13 +255,11 @@ void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const 
     while (call_at_hand(loop, sock, on_message) && loop->input.length > 0 && --budget > 0 && sock->in.inbox == NULL &&
            !sock->full) {
     }
-    if (loop->input.socket == sock) {
-        bool goes_on = !sock->full && sock->end == 0 && sock->receiving;
-        if (goes_on && loop->input.length == 0 && sock->in.inbox == NULL)
-            loop->input.socket = NULL;
-        else
-            settle(loop, sock, false);
-    }
+    bool goes_on = loop->input.length == 0 && !sock->full && sock->end == 0 && sock->receiving;
+    if (goes_on && sock->in.inbox == NULL)
+        loop->input.socket = NULL;
+    else if (loop->input.socket == sock)
+        settle(loop, sock, false);
     p2pi_socket_unpin(sock);
 }
 

@@ -438,7 +438,7 @@ static inline int64_t p2pi_callback_enter(p2p_event_loop_t *loop) {
 }
 
 static inline void p2pi_callback_leave(p2p_event_loop_t *loop, int64_t entered_ns) {
-    if (loop->options.measure_callbacks) p2pi_callback_measured(loop, entered_ns);
+    if (entered_ns != 0) p2pi_callback_measured(loop, entered_ns);
 }
 
 /* event_loop.c, loop_create.c */
