@@ -1,0 +1,251 @@
+/* The corners that only a failing or counted system call leads to: a system table with a few entries replaced. */
+#include "probe.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MIB (1024u * 1024u)
+
+static void expect_error(int given, int expected) {
+    assert_string_equal(p2p_error_name(given), p2p_error_name(expected));
+}
+
+/* ---- the table ---- */
+
+/* What fails at present, with which errno; 0 is "nothing". */
+static struct {
+    int sendv, set_nonblocking, wait, epoll_ctl;
+    unsigned waits; /* counted */
+} faults;
+
+static int64_t faulty_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
+    return faults.sendv != 0 ? -faults.sendv : p2p_sys_default()->sendv(handle, iov, count, dontwait);
+}
+
+static int faulty_set_nonblocking(p2p_handle_t handle, int enabled) {
+    return faults.set_nonblocking != 0 ? -faults.set_nonblocking
+                                       : p2p_sys_default()->set_nonblocking(handle, enabled);
+}
+
+static int faulty_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
+    return faults.epoll_ctl != 0 ? -faults.epoll_ctl
+                                 : p2p_sys_default()->epoll_ctl(epoll, operation, handle, event);
+}
+
+static int faulty_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
+    faults.waits++;
+    return faults.wait != 0 ? -faults.wait
+                            : p2p_sys_default()->epoll_wait(epoll, events, capacity, timeout_ns, precise);
+}
+
+static int faulty_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
+    faults.waits++;
+    return faults.wait != 0 ? -faults.wait : p2p_sys_default()->poll(fds, count, timeout_ns);
+}
+
+static int faulty_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
+    faults.waits++;
+    return faults.wait != 0 ? -faults.wait
+                            : p2p_sys_default()->select(nfds, readable, writable, exceptional, timeout_ns);
+}
+
+static int setup(void **state) {
+    p2p_sys_ops table = *p2p_sys_default();
+    (void)state;
+    memset(&faults, 0, sizeof faults);
+    table.sendv = faulty_sendv;
+    table.set_nonblocking = faulty_set_nonblocking;
+    if (table.epoll_ctl != NULL) {
+        table.epoll_ctl = faulty_epoll_ctl;
+        table.epoll_wait = faulty_epoll_wait;
+    }
+    table.poll = faulty_poll;
+    table.select = faulty_select;
+    return fixture_start(&table, NULL);
+}
+
+/* ---- output that fails ---- */
+
+static uint8_t filling[MIB];
+
+static void take_one_and_answer_in_plenty(probe *p, char what) {
+    if (what != 'r') return;
+    probe_take_one(p);
+    while (p->ends == 0 && p2p_message_send_data(p->sock, filling, sizeof filling) == 0) {
+    }
+}
+
+/* Two of three messages wait behind a full queue when the connection turns out to be dead. */
+static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_told(void **state) {
+    (void)state;
+    static uint8_t forgotten[64 * 1024];
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    probe p = { .hook = take_one_and_answer_in_plenty };
+    options.high_water = 16 * MIB;
+    options.low_water = 1024;
+    p2p_event_loop_t *loop = loop_create(&options);
+    probe_open(&p, loop, NULL);
+    assert_true(raw_send_text(p.fd, "1") && raw_send_text(p.fd, "2") && raw_send_text(p.fd, "3"));
+    RUN_UNTIL(loop, p.messages == 1);
+    loop_settle(loop);
+    assert_int_equal(p.messages, 1);
+    faults.sendv = ETIMEDOUT;
+    RUN_UNTIL(loop, (recv(p.fd, forgotten, sizeof forgotten, MSG_DONTWAIT), p.messages == 3));
+    close(p.fd);
+    p.fd = -1;
+    RUN_UNTIL(loop, p.ends == 1);
+    expect_error(p.end, P2P_ERR_TIMED_OUT);
+    loop_settle(loop);
+    assert_int_equal(p.ends, 1);
+    faults.sendv = 0;
+    probe_close(&p);
+    p2p_event_loop_free(loop);
+}
+
+/* The failure ends the input too when it is the connection's own; then that end tells of it. */
+static void a_failed_write_is_told_to_on_error_once(void **state) {
+    (void)state;
+    static const struct {
+        int os_error, told;
+    } failures[] = { { ETIMEDOUT, P2P_ERR_TIMED_OUT }, { ECONNRESET, P2P_ERR_RESET }, { EPIPE, P2P_ERR_RESET },
+                     { EHOSTUNREACH, P2P_ERR_UNREACHABLE }, { ENOMEM, P2P_ERR_NO_MEMORY } };
+    for (size_t i = 0; i < COUNT_OF(failures); i++) {
+        probe p = { 0 };
+        p2p_event_loop_t *loop = loop_create(NULL);
+        probe_open(&p, loop, &probe_by_read);
+        faults.sendv = failures[i].os_error;
+        assert_int_equal(p2p_message_send_data(p.sock, "lost", 4), 0);
+        loop_settle(loop);
+        close(p.fd);
+        p.fd = -1;
+        RUN_UNTIL(loop, p.errors > 0);
+        loop_settle(loop);
+        assert_string_equal(p.trace, "e");
+        expect_error(p.error, failures[i].told);
+        faults.sendv = 0;
+        probe_close(&p);
+        p2p_event_loop_free(loop);
+    }
+}
+
+/* ---- waits ---- */
+
+/* One of two closed sockets is done at once, the other never: the time left is spent waiting. */
+static void freeing_with_a_drain_time_waits_for_the_peers_and_does_not_spin(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    probe quick = { 0 }, slow = { 0 };
+    options.high_water = 64 * MIB;
+    options.free_drain_ms = 200;
+    p2p_event_loop_t *loop = loop_create(&options);
+    probe_open(&quick, loop, &probe_no_error);
+    probe_open(&slow, loop, &probe_no_error);
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(p2p_message_send_data(quick.sock, filling, sizeof filling), 0);
+        assert_int_equal(p2p_message_send_data(slow.sock, filling, sizeof filling), 0);
+    }
+    p2p_socket_close(quick.sock);
+    p2p_socket_close(slow.sock);
+    loop_settle(loop);
+    raw_reset(quick.fd);
+    faults.waits = 0;
+    int64_t before_ns = clock_ns();
+    p2p_event_loop_free(loop);
+    assert_true(clock_ns() - before_ns >= 200 * 1000000);
+    assert_true(faults.waits < 100); /* a spin makes many thousands */
+    assert_int_equal(quick.closes, 1);
+    assert_int_equal(slow.closes, 1);
+    close(slow.fd);
+}
+
+static void the_system_error_of_a_failed_wait_is_kept(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.keep_running = 1;
+    for (int once = 0; once < 2; once++) {
+        p2p_event_loop_t *loop = loop_create(&options);
+        faults.wait = EINVAL;
+        for (int i = 0; i < 2; i++) { /* it stays so */
+            if (once)
+                assert_true(p2p_event_loop_run_once(loop, 0) < 0);
+            else
+                p2p_event_loop_run(loop);
+            assert_int_not_equal(p2p_last_error(), 0);
+            assert_int_equal(p2p_last_os_error(), EINVAL);
+        }
+        faults.wait = 0;
+        p2p_event_loop_free(loop);
+    }
+}
+
+/* ---- the rest ---- */
+
+static void a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection(void **state) {
+    (void)state;
+    int fd;
+    p2p_socket_t *sock = socket_pair(&fd);
+    faults.set_nonblocking = EINVAL;
+    assert_true(p2p_socket_set_nonblocking(sock, 1) < 0);
+    assert_null(p2p_message_recv(sock));
+    faults.set_nonblocking = 0;
+    assert_true(raw_send_text(fd, "still here"));
+    socket_await_input(sock);
+    p2p_message_t *message = p2p_message_recv(sock);
+    assert_non_null(message);
+    assert_int_equal(message->length, 10);
+    p2p_message_free(message);
+    p2p_socket_close(sock);
+    close(fd);
+}
+
+static void skip_unless_epoll(void) {
+    const char *backend = test_backend();
+    if (backend == NULL || strcmp(backend, "epoll") != 0) test_skip("fails through epoll_ctl");
+}
+
+static void a_listener_the_backend_refuses_can_listen_later(void **state) {
+    (void)state;
+    skip_unless_epoll();
+    probe p = { 0 };
+    p2p_socket_t *listener = p2p_socket_create(P2P_TCP);
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_add(&p, loop, listener, &probe_by_read);
+    assert_int_equal(p2p_socket_bind(listener, "127.0.0.1", 0), 0);
+    faults.epoll_ctl = ENOSPC;
+    expect_error(p2p_socket_listen(listener, 4), P2P_ERR_LIMIT);
+    faults.epoll_ctl = 0;
+    assert_int_equal(p2p_socket_listen(listener, 4), 0);
+    probe_close(&p);
+    p2p_event_loop_free(loop);
+}
+
+static void a_datagram_socket_the_backend_refuses_can_be_bound_later(void **state) {
+    (void)state;
+    skip_unless_epoll();
+    probe p = { 0 };
+    p2p_socket_t *sock = p2p_socket_create(P2P_UDP);
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_add(&p, loop, sock, &probe_by_read);
+    faults.epoll_ctl = ENOSPC;
+    expect_error(p2p_socket_bind(sock, "127.0.0.1", 0), P2P_ERR_LIMIT);
+    faults.epoll_ctl = 0;
+    assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
+    probe_close(&p);
+    p2p_event_loop_free(loop);
+}
+
+#define FAULTY(function) cmocka_unit_test_setup_teardown(function, setup, fixture_teardown)
+
+int main(int argc, char **argv) {
+    static const struct CMUnitTest cases[] = {
+        FAULTY(after_failed_output_messages_held_back_are_delivered_and_the_end_is_told),
+        FAULTY(a_failed_write_is_told_to_on_error_once),
+        FAULTY(freeing_with_a_drain_time_waits_for_the_peers_and_does_not_spin),
+        FAULTY(the_system_error_of_a_failed_wait_is_kept),
+        FAULTY(a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection),
+        FAULTY(a_listener_the_backend_refuses_can_listen_later),
+        FAULTY(a_datagram_socket_the_backend_refuses_can_be_bound_later),
+    };
+    return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
+}
