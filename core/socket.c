@@ -111,6 +111,14 @@ static int give_up_handle(p2p_socket_t *sock, bool opened, int error) {
     return error;
 }
 
+/* A datagram socket in a loop can receive from now on. When the backend refuses it, it can be tried again. */
+static int register_datagrams(p2p_socket_t *sock, bool opened) {
+    int result = p2pi_socket_register(sock);
+    if (result == P2P_OK) return P2P_OK;
+    sock->state = P2PI_STATE_FRESH;
+    return give_up_handle(sock, opened, result);
+}
+
 int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port) {
     if (socket == NULL) return p2pi_fail(P2P_ERR_INVALID);
     if (socket->state != P2PI_STATE_FRESH) return p2pi_fail(P2P_ERR_ALREADY);
@@ -126,7 +134,7 @@ int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port) {
     if (result < 0) return give_up_handle(socket, opened, p2pi_fail_os(sys, result));
     socket->state = P2PI_STATE_BOUND;
     if (socket->loop == NULL || socket->type == P2P_TCP) return P2P_OK;
-    return p2pi_socket_register(socket); /* a datagram socket can receive from now on */
+    return register_datagrams(socket, opened);
 }
 
 int p2p_socket_listen(p2p_socket_t *socket, int backlog) {
@@ -216,7 +224,7 @@ int p2p_socket_connect(p2p_socket_t *socket, const char *address, uint16_t port)
     if (socket->loop == NULL || socket->type == P2P_UDP) {
         result = connect_outside(socket, &peer, opened);
         if (result < 0 || socket->loop == NULL || socket->entry->kind != P2PI_FRESH) return result;
-        return p2pi_socket_register(socket);
+        return register_datagrams(socket, opened);
     }
     result = p2pi_output_connect(socket, &peer);
     return result < 0 ? give_up_handle(socket, opened, result) : result;

@@ -75,7 +75,7 @@ static void the_end_is_told_after_a_too_long_header_behind_a_full_queue(void **s
     static const uint8_t bytes[] = { 0, 0, 0, 1, 'a', 0xff, 0xff, 0xff, 0xff };
     probe p = { .hook = take_one_and_answer_in_plenty };
     p2p_event_loop_t *loop = loop_with_much_room(1024);
-    open_small(&p, loop, NULL);
+    open_small(&p, loop, &probe_no_error);
     assert_true(raw_send(p.fd, bytes, sizeof bytes));
     RUN_UNTIL(loop, p.messages == 1);
     loop_settle(loop);

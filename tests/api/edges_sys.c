@@ -15,12 +15,16 @@ static void expect_error(int given, int expected) {
 
 /* What fails at present, with which errno; 0 is "nothing". */
 static struct {
-    int sendv, set_nonblocking, wait, epoll_ctl;
+    int send, set_nonblocking, wait, epoll_ctl;
     unsigned waits; /* counted */
 } faults;
 
 static int64_t faulty_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
-    return faults.sendv != 0 ? -faults.sendv : p2p_sys_default()->sendv(handle, iov, count, dontwait);
+    return faults.send != 0 ? -faults.send : p2p_sys_default()->sendv(handle, iov, count, dontwait);
+}
+
+static int64_t faulty_send(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
+    return faults.send != 0 ? -faults.send : p2p_sys_default()->send(handle, data, size, dontwait);
 }
 
 static int faulty_set_nonblocking(p2p_handle_t handle, int enabled) {
@@ -54,6 +58,7 @@ static int setup(void **state) {
     p2p_sys_ops table = *p2p_sys_default();
     (void)state;
     memset(&faults, 0, sizeof faults);
+    table.send = faulty_send;
     table.sendv = faulty_sendv;
     table.set_nonblocking = faulty_set_nonblocking;
     if (table.epoll_ctl != NULL) {
@@ -85,12 +90,12 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
     options.high_water = 16 * MIB;
     options.low_water = 1024;
     p2p_event_loop_t *loop = loop_create(&options);
-    probe_open(&p, loop, NULL);
+    probe_open(&p, loop, &probe_no_error);
     assert_true(raw_send_text(p.fd, "1") && raw_send_text(p.fd, "2") && raw_send_text(p.fd, "3"));
     RUN_UNTIL(loop, p.messages == 1);
     loop_settle(loop);
     assert_int_equal(p.messages, 1);
-    faults.sendv = ETIMEDOUT;
+    faults.send = ETIMEDOUT;
     RUN_UNTIL(loop, (recv(p.fd, forgotten, sizeof forgotten, MSG_DONTWAIT), p.messages == 3));
     close(p.fd);
     p.fd = -1;
@@ -98,7 +103,7 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
     expect_error(p.end, P2P_ERR_TIMED_OUT);
     loop_settle(loop);
     assert_int_equal(p.ends, 1);
-    faults.sendv = 0;
+    faults.send = 0;
     probe_close(&p);
     p2p_event_loop_free(loop);
 }
@@ -114,7 +119,7 @@ static void a_failed_write_is_told_to_on_error_once(void **state) {
         probe p = { 0 };
         p2p_event_loop_t *loop = loop_create(NULL);
         probe_open(&p, loop, &probe_by_read);
-        faults.sendv = failures[i].os_error;
+        faults.send = failures[i].os_error;
         assert_int_equal(p2p_message_send_data(p.sock, "lost", 4), 0);
         loop_settle(loop);
         close(p.fd);
@@ -123,7 +128,7 @@ static void a_failed_write_is_told_to_on_error_once(void **state) {
         loop_settle(loop);
         assert_string_equal(p.trace, "e");
         expect_error(p.error, failures[i].told);
-        faults.sendv = 0;
+        faults.send = 0;
         probe_close(&p);
         p2p_event_loop_free(loop);
     }
