@@ -97,8 +97,7 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
     assert_int_equal(p.messages, 1);
     faults.send = ETIMEDOUT;
     RUN_UNTIL(loop, (recv(p.fd, forgotten, sizeof forgotten, MSG_DONTWAIT), p.messages == 3));
-    close(p.fd);
-    p.fd = -1;
+    assert_true(raw_fin(p.fd));
     RUN_UNTIL(loop, p.ends == 1);
     expect_error(p.end, P2P_ERR_TIMED_OUT);
     loop_settle(loop);
