@@ -124,13 +124,13 @@ static bool call_from_inbox(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_mess
     p2pi_frame_status status = next_frame(sock, &payload, &length);
     if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
     if (status != P2PI_FRAME_WHOLE) return false;
-    p2pi_inbox *lent = sock->in.inbox;
-    if (p2pi_inbox_length(sock) > 0) lent->lent = true;
+    p2pi_inbox *lent = p2pi_inbox_length(sock) > 0 ? sock->in.inbox : NULL;
+    if (lent != NULL) lent->lent = true;
     consume_frame(sock, length);
     int64_t entered_ns = p2pi_callback_enter(loop);
     on_message(sock, payload, length, sock->user_data);
     p2pi_callback_leave(loop, entered_ns);
-    if (lent->lent) p2pi_inbox_unlend(sock, lent);
+    if (lent != NULL) p2pi_inbox_unlend(sock, lent);
     return true;
 }
 

@@ -1,7 +1,7 @@
 /*
- * Message mode, the output side, and connecting: requests to the backend, which complete by OP_DONE. What a turn
- * queued is written by one gathered request a socket. No user callback runs from here: what there is to
- * tell is left to the next turn.
+ * Message mode, the output side, and connecting. What a turn queued on a socket leaves in one write: straight from the
+ * stage, or as a request to the backend, which completes by OP_DONE. No user callback runs from here: what there
+ * is to tell is left to the next turn.
  */
 #include "internal.h"
 
