@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 install_missing() {
     local missing=() entry
     for entry in cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang pkg-config:pkg-config \
-                 valgrind:"valgrind libc6-dbg" strace:strace erl:erlang-base python3:python3; do
+                 valgrind:"valgrind libc6-dbg" strace:strace ip:iproute2 erl:erlang-base \
+                 python3:python3; do
         # shellcheck disable=SC2206 # some are several packages
         command -v "${entry%%:*}" > /dev/null || missing+=(${entry#*:})
     done
