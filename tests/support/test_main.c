@@ -1,6 +1,8 @@
 /* The command line of every test program: lists the cases, runs one or all, tells CTest what was skipped. */
 #include "test_main.h"
 
+#include "os.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +73,7 @@ static int usage(const char *program) {
 
 int p2p_test_main(int argc, char **argv, const struct CMUnitTest *cases, size_t count) {
     const char *program = argv[0];
+    os_start();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--list") == 0) {
             for (size_t k = 0; k < count; k++) puts(cases[k].name);
