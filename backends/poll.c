@@ -24,7 +24,7 @@ static int make_room(poll_backend *backend) {
     const p2p_allocator *allocator = backend->allocator;
     struct pollfd *fds = allocator->realloc(backend->fds, capacity * sizeof(*fds), allocator->user);
     if (fds == NULL) {
-        return -ENOMEM;
+        return -P2PI_OS_NO_MEMORY;
     }
     backend->fds = fds;
     return p2pi_slots_resize(&backend->slots, allocator, capacity);
@@ -43,11 +43,11 @@ static void free_memory(poll_backend *backend) {
 
 static int create(p2p_backend **out, const p2p_backend_env *env) {
     if (env->sys->poll == NULL) {
-        return p2pi_create_failed(env, "poll", -ENOSYS);
+        return p2pi_create_failed(env, "poll", -P2PI_OS_NO_CALL);
     }
     poll_backend *backend = env->allocator->alloc(sizeof(*backend), env->allocator->user);
     if (backend == NULL) {
-        return p2pi_create_failed(env, "alloc", -ENOMEM);
+        return p2pi_create_failed(env, "alloc", -P2PI_OS_NO_MEMORY);
     }
     memset(backend, 0, sizeof(*backend));
     backend->allocator = env->allocator;
@@ -114,7 +114,7 @@ static int set_interest(p2p_backend *head, p2p_io *io, uint32_t old_mask, uint32
 /* A stack trace that ends here shows a loop that waits for events, on purpose. */
 P2PI_NOINLINE static int wait_in_poll(poll_backend *backend, int64_t timeout_ns) {
     int count = backend->sys->poll(backend->fds, backend->slots.count, timeout_ns);
-    return count == -EINTR ? 0 : count;
+    return count == -P2PI_OS_INTERRUPTED ? 0 : count;
 }
 
 /* What one entry has to report. A handle closed behind our back is told once and then left out. */
@@ -135,7 +135,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
         return ready;
     }
     if (backend->fds[0].revents & POLLNVAL) {
-        return -EBADF; /* the wake-up was closed behind our back */
+        return -P2PI_OS_BAD_HANDLE; /* the wake-up was closed behind our back */
     }
     if (backend->fds[0].revents != 0) {
         (void)backend->sys->wake_drain(backend->wake[0]);

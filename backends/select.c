@@ -63,7 +63,7 @@ static int make_room(select_backend *backend, int handle) {
         size_t size = SET_COUNT * words * sizeof(unsigned long);
         unsigned long *sets = allocator->alloc(size, allocator->user);
         if (sets == NULL) {
-            return -ENOMEM;
+            return -P2PI_OS_NO_MEMORY;
         }
         memset(sets, 0, size);
         if (backend->sets != NULL) {
@@ -91,11 +91,11 @@ static void free_memory(select_backend *backend) {
 
 static int create(p2p_backend **out, const p2p_backend_env *env) {
     if (env->sys->select == NULL) {
-        return p2pi_create_failed(env, "select", -ENOSYS);
+        return p2pi_create_failed(env, "select", -P2PI_OS_NO_CALL);
     }
     select_backend *backend = env->allocator->alloc(sizeof(*backend), env->allocator->user);
     if (backend == NULL) {
-        return p2pi_create_failed(env, "alloc", -ENOMEM);
+        return p2pi_create_failed(env, "alloc", -P2PI_OS_NO_MEMORY);
     }
     memset(backend, 0, sizeof(*backend));
     backend->allocator = env->allocator;
@@ -166,7 +166,7 @@ static int set_interest(p2p_backend *head, p2p_io *io, uint32_t old_mask, uint32
 P2PI_NOINLINE static int wait_in_select(select_backend *backend, int64_t timeout_ns) {
     int count = backend->sys->select(backend->nfds, set_at(backend, GOT_IN), set_at(backend, GOT_OUT), NULL,
                                      timeout_ns);
-    return count == -EINTR ? 0 : count;
+    return count == -P2PI_OS_INTERRUPTED ? 0 : count;
 }
 
 /* One closed handle fails the whole call. Report the closed ones and take them out; then the rest goes on. */
@@ -180,7 +180,7 @@ static int report_closed(select_backend *backend, p2p_backend_event *out, int ca
         }
     }
     if (stored == 0 && backend->sys->inspect(backend->wake[0]) < 0) {
-        return -EBADF;
+        return -P2PI_OS_BAD_HANDLE;
     }
     return stored;
 }
@@ -191,7 +191,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     memcpy(set_at(backend, GOT_IN), set_at(backend, WANT_IN), size);
     memcpy(set_at(backend, GOT_OUT), set_at(backend, WANT_OUT), size);
     int ready = wait_in_select(backend, timeout_ns);
-    if (ready == -EBADF) {
+    if (ready == -P2PI_OS_BAD_HANDLE) {
         return report_closed(backend, out, capacity);
     }
     if (ready <= 0) {

@@ -5,9 +5,10 @@
 #ifndef P2PI_BACKENDS_SLOTS_H
 #define P2PI_BACKENDS_SLOTS_H
 
+#include "os_error.h"
+
 #include <p2pnet/backend.h>
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,12 +21,14 @@
 
 /* Why create failed: "epoll_create1: EMFILE". @return the P2P_ERR_* for create. */
 static inline int p2pi_create_failed(const p2p_backend_env *env, const char *call, int os_result) {
-    const char *name = os_result == -EMFILE ? "EMFILE" : os_result == -ENFILE ? "ENFILE"
-                     : os_result == -ENOMEM ? "ENOMEM" : os_result == -ENOSYS ? "ENOSYS"
-                     : os_result == -EPERM ? "EPERM" : os_result == -EINVAL ? "EINVAL" : NULL;
+    static const struct { int error; const char *name; } names[] = { P2PI_OS_ERROR_NAMES };
+    size_t i = 0, count = sizeof(names) / sizeof(names[0]);
+    while (i < count && names[i].error != -os_result) {
+        i++;
+    }
     if (env->reason != NULL && env->reason_size > 0) {
-        if (name != NULL) {
-            snprintf(env->reason, env->reason_size, "%s: %s", call, name);
+        if (i < count) {
+            snprintf(env->reason, env->reason_size, "%s: %s", call, names[i].name);
         } else {
             snprintf(env->reason, env->reason_size, "%s: system error %d", call, -os_result);
         }
@@ -59,14 +62,14 @@ static inline int p2pi_slots_check(const p2p_sys_ops *sys, const p2p_io *io) {
         return 0;
     }
     if (io->handle == P2P_INVALID_HANDLE) {
-        return -EBADF;
+        return -P2PI_OS_BAD_HANDLE;
     }
     int bits = sys->inspect(io->handle);
     if (bits < 0) {
         return bits;
     }
     if ((unsigned)bits & P2P_SYS_REGULAR_FILE) {
-        return -EPERM;
+        return -P2PI_OS_NOT_POLLABLE;
     }
     state->checked = 1;
     return 0;
@@ -83,7 +86,7 @@ static inline uint32_t p2pi_slots_growth(const p2pi_slots *slots) {
 static inline int p2pi_slots_resize(p2pi_slots *slots, const p2p_allocator *allocator, uint32_t capacity) {
     p2p_io **ios = allocator->realloc(slots->ios, capacity * sizeof(*ios), allocator->user);
     if (ios == NULL) {
-        return -ENOMEM;
+        return -P2PI_OS_NO_MEMORY;
     }
     slots->ios = ios;
     slots->capacity = capacity;

@@ -11,6 +11,7 @@
 #ifndef P2PI_INTERNAL_H
 #define P2PI_INTERNAL_H
 
+#include "check.h"
 #include "frame.h"
 #include "list.h"
 #include "outbox.h"
@@ -22,13 +23,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef P2P_ENABLE_ASSERT
-#  include <assert.h>
-#  define P2P_ASSERT(condition) assert(condition)
-#else
-#  define P2P_ASSERT(condition) ((void)0)
-#endif
 
 /* Kept out of line, so that the usual case beside it stays short. */
 #if defined(__GNUC__)

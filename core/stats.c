@@ -63,9 +63,9 @@ static void dump_socket(dump_sink *sink, const p2pi_entry *entry) {
     char text[P2P_ADDRESS_TEXT_SIZE] = "no address";
     if (p2p_socket_local_address(sock, &local) == P2P_OK) p2p_address_format(&local, text, sizeof text);
     size_t received = entry->kind == P2PI_CONNECTION && !sock->remainder ? p2pi_inbox_length(sock) : 0;
-    line(sink, "socket %lld %s %s %s, waits for %s, %zu bytes received, %zu queued", (long long)sock->handle,
-         sock->type == P2P_TCP ? "tcp" : "udp", text, state_text(sock), interest_text(entry->wanted), received,
-         sock->out.queued);
+    line(sink, "socket %lld %s %s %s, waits for %s, %llu bytes received, %llu queued", (long long)sock->handle,
+         sock->type == P2P_TCP ? "tcp" : "udp", text, state_text(sock), interest_text(entry->wanted),
+         (unsigned long long)received, (unsigned long long)sock->out.queued);
 }
 
 int p2p_event_loop_dump(const p2p_event_loop_t *loop, p2p_dump_callback callback, void *user_data) {

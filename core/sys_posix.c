@@ -1,5 +1,5 @@
 /*
- * The system table of POSIX systems: sockets and the clock. With its other parts (sys_posix_address.c,
+ * The system table of POSIX systems: sockets and the clock. With its other parts (sys_address.c,
  * sys_posix_wait.c) this is the only file that calls the operating system.
  *
  * Every function is one call, with EINTR and the platform's gaps smoothed over, and gives 0, a
@@ -10,6 +10,7 @@
 #endif
 
 #include "sys_posix.h"
+#include "sys_sockets.h"
 
 #include <p2pnet/error.h>
 #include <p2pnet/watch.h>
@@ -17,14 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/in.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -116,7 +116,15 @@ static int translate_error(int os_error) {
     }
 }
 
+int p2pi_sys_failure(void) {
+    return p2pi_posix_failure();
+}
+
 /* ---- sockets ---- */
+
+uint32_t p2pi_sys_scope(const char *name) {
+    return if_nametoindex(name);
+}
 
 static int set_int_option(int handle, int level, int name, int value) {
     return p2pi_posix_result(setsockopt(handle, level, name, &value, sizeof(value)));
@@ -196,7 +204,7 @@ static int inspect_socket(int handle) {
         bits |= (int)P2P_SYS_CONNECTED;
     }
     p2p_address_t local;
-    if (p2pi_posix_local_address(handle, &local) == 0 && p2pi_posix_address_port(&local) > 0) {
+    if (p2pi_local_address(handle, &local) == 0 && p2pi_address_port(&local) > 0) {
         bits |= (int)P2P_SYS_BOUND;
     }
     return bits;
@@ -400,9 +408,9 @@ static const p2p_sys_ops posix_table = {
     .process_id = process_id,
     .environment = environment,
     .translate_error = translate_error,
-    .address_parse = p2pi_posix_address_parse,
-    .address_format = p2pi_posix_address_format,
-    .address_port = p2pi_posix_address_port,
+    .address_parse = p2pi_address_parse,
+    .address_format = p2pi_address_format,
+    .address_port = p2pi_address_port,
     .open = open_socket,
     .close = close_handle,
     .inspect = inspect,
@@ -415,8 +423,8 @@ static const p2p_sys_ops posix_table = {
     .connect_result = connect_result,
     .shutdown_send = shutdown_send,
     .unsent = unsent,
-    .local_address = p2pi_posix_local_address,
-    .peer_address = p2pi_posix_peer_address,
+    .local_address = p2pi_local_address,
+    .peer_address = p2pi_peer_address,
     .recv = recv_bytes,
     .send = send_bytes,
     .sendv = sendv,

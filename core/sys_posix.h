@@ -1,6 +1,6 @@
 /*
  * What the parts of the POSIX system table share: sys_posix.c holds the table and the socket calls,
- * sys_posix_address.c the addresses, sys_posix_wait.c what waits and what ends a wait.
+ * sys_posix_wait.c what waits and what ends a wait.
  */
 #ifndef P2PI_SYS_POSIX_H
 #define P2PI_SYS_POSIX_H
@@ -23,12 +23,6 @@ int64_t p2pi_posix_now_ns(void);
 /* Close-on-exec and the mode asked for, where a call can't give them with the handle. */
 int p2pi_posix_finish_handle(int handle, int nonblocking);
 #endif
-
-int p2pi_posix_address_parse(p2p_address_t *out, const char *text, uint16_t port);
-int p2pi_posix_address_format(const p2p_address_t *address, char *text, size_t size);
-int p2pi_posix_address_port(const p2p_address_t *address);
-int p2pi_posix_local_address(p2p_handle_t handle, p2p_address_t *out);
-int p2pi_posix_peer_address(p2p_handle_t handle, p2p_address_t *out);
 
 int p2pi_posix_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns);
 int p2pi_posix_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns);

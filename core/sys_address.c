@@ -1,23 +1,18 @@
 /*
- * Addresses of POSIX systems: numeric text to struct sockaddr and back, and the two ends of a socket.
- * Nothing here asks a name service.
+ * Addresses: numeric text to struct sockaddr and back, and the two ends of a socket. POSIX and Winsock name
+ * these things alike. Nothing here asks a name service.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* what net/if.h and arpa/inet.h declare */
+#define _GNU_SOURCE 1 /* what arpa/inet.h declares */
 #endif
 
-#include "sys_posix.h"
+#include "sys_sockets.h"
 
 #include <p2pnet/error.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define HOST_SIZE 64 /* INET6_ADDRSTRLEN, '%', an interface name, and some */
 
@@ -34,7 +29,7 @@ static uint32_t scope_of(const char *text) {
         unsigned long long number = strtoull(text, NULL, 10);
         return number <= UINT32_MAX ? (uint32_t)number : 0;
     }
-    return if_nametoindex(text);
+    return p2pi_sys_scope(text);
 }
 
 static int parse_ipv4(p2p_address_t *out, const char *host, uint16_t port) {
@@ -78,7 +73,7 @@ static int parse_ipv6(p2p_address_t *out, char *host, uint16_t port) {
     return 0;
 }
 
-int p2pi_posix_address_parse(p2p_address_t *out, const char *text, uint16_t port) {
+int p2pi_address_parse(p2p_address_t *out, const char *text, uint16_t port) {
     if (text == NULL) {
         return parse_ipv4(out, "0.0.0.0", port);
     }
@@ -96,7 +91,7 @@ int p2pi_posix_address_parse(p2p_address_t *out, const char *text, uint16_t port
 
 static int format(const p2p_address_t *address, char *text, size_t size) {
     char host[INET6_ADDRSTRLEN];
-    int port = p2pi_posix_address_port(address);
+    int port = p2pi_address_port(address);
     if (port < 0) {
         return -1;
     }
@@ -115,7 +110,7 @@ static int format(const p2p_address_t *address, char *text, size_t size) {
     return snprintf(text, size, "[%s]:%d", host, port);
 }
 
-int p2pi_posix_address_format(const p2p_address_t *address, char *text, size_t size) {
+int p2pi_address_format(const p2p_address_t *address, char *text, size_t size) {
     int length = format(address, text, size);
     if (length < 0 || (size_t)length >= size) {
         if (size > 0) {
@@ -127,7 +122,7 @@ int p2pi_posix_address_format(const p2p_address_t *address, char *text, size_t s
 }
 
 /* Also the check that the bytes are an address of a family that has ports. */
-int p2pi_posix_address_port(const p2p_address_t *address) {
+int p2pi_address_port(const p2p_address_t *address) {
     struct sockaddr_storage any;
     memcpy(&any, address->storage.bytes, sizeof(any));
     if (any.ss_family == AF_INET && address->length == sizeof(struct sockaddr_in)) {
@@ -143,23 +138,23 @@ int p2pi_posix_address_port(const p2p_address_t *address) {
     return P2P_ERR_INVALID;
 }
 
-static int name_of(int handle, int peer, p2p_address_t *out) {
+static int name_of(p2p_handle_t handle, int peer, p2p_address_t *out) {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address);
     memset(&address, 0, sizeof(address));
     int result = peer ? getpeername(handle, (struct sockaddr *)&address, &length)
                       : getsockname(handle, (struct sockaddr *)&address, &length);
     if (result < 0) {
-        return -errno;
+        return p2pi_sys_failure();
     }
-    store(out, &address, length < sizeof(address) ? length : sizeof(address));
+    store(out, &address, (size_t)length < sizeof(address) ? (size_t)length : sizeof(address));
     return 0;
 }
 
-int p2pi_posix_local_address(p2p_handle_t handle, p2p_address_t *out) {
+int p2pi_local_address(p2p_handle_t handle, p2p_address_t *out) {
     return name_of(handle, 0, out);
 }
 
-int p2pi_posix_peer_address(p2p_handle_t handle, p2p_address_t *out) {
+int p2pi_peer_address(p2p_handle_t handle, p2p_address_t *out) {
     return name_of(handle, 1, out);
 }
