@@ -6,10 +6,25 @@
 
 #include <string.h>
 
+/* As strict as any type that a backend may keep in its state. Visual C++ has no max_align_t in C. */
+typedef union strictest {
+    long long integer;
+    long double number;
+    void *pointer;
+    void (*function)(void);
+} strictest;
+
+static size_t aligned(size_t size) {
+    const size_t alignment = _Alignof(strictest);
+    return (size + alignment - 1) / alignment * alignment;
+}
+
+/* An entry is followed by the state that the backend keeps for it. */
+#define STATE_OFFSET aligned(sizeof(p2pi_entry))
+
 void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size) {
     memset(registry, 0, sizeof *registry);
-    const size_t alignment = _Alignof(max_align_t);
-    registry->stride = (sizeof(p2pi_entry) + io_state_size + alignment - 1) / alignment * alignment;
+    registry->stride = STATE_OFFSET + aligned(io_state_size);
 }
 
 void p2pi_registry_fini(p2pi_registry *registry) {
@@ -48,7 +63,7 @@ p2pi_entry *p2pi_registry_add(p2p_event_loop_t *loop, p2pi_kind kind, void *owne
     memset(entry, 0, registry->stride);
     entry->io.token = token;
     entry->io.handle = P2P_INVALID_HANDLE;
-    entry->io.state = entry + 1;
+    entry->io.state = (uint8_t *)entry + STATE_OFFSET;
     entry->loop = loop;
     entry->owner = owner;
     entry->kind = (uint8_t)kind;
@@ -121,7 +136,7 @@ p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
     entry->io.token = next_token(entry->io.token);
     entry->io.handle = P2P_INVALID_HANDLE;
     entry->io.flags = 0;
-    memset(entry->io.state, 0, loop->registry.stride - sizeof *entry);
+    memset(entry->io.state, 0, loop->registry.stride - STATE_OFFSET);
     entry->pending = NULL;
     entry->kind = P2PI_FRESH;
     entry->wanted = entry->held = 0;

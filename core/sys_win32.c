@@ -193,9 +193,18 @@ static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
     return result == -WSAEWOULDBLOCK ? -WSAEINPROGRESS : result;
 }
 
+/* Wine 8 forgets why a connection was reset: SO_ERROR is 0, there is no peer, and recv gives 0, the end. WSAPoll still
+ * tells it. Windows' own recv fails with WSAECONNRESET, so that this is asked there once for each end, in vain. */
+static int was_reset(p2p_handle_t handle) {
+    WSAPOLLFD entry = { .fd = handle, .events = POLLRDNORM };
+    return WSAPoll(&entry, 1, 0) > 0 && (entry.revents & POLLERR) != 0;
+}
+
 static int connect_result(p2p_handle_t handle) {
     int error = 0, size = sizeof(error);
+    p2p_address_t peer;
     if (getsockopt(handle, SOL_SOCKET, SO_ERROR, (char *)&error, &size) < 0) return p2pi_sys_failure();
+    if (error == 0 && p2pi_peer_address(handle, &peer) < 0 && was_reset(handle)) return -WSAECONNRESET;
     return -error;
 }
 
@@ -226,7 +235,9 @@ static int64_t receive_failure(size_t size) {
 static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
     (void)dontwait;
     int count = recv(handle, buffer, length_of(size), 0);
-    return count < 0 ? receive_failure(size) : count;
+    if (count > 0) return count;
+    if (count < 0) return receive_failure(size);
+    return size > 0 && was_reset(handle) ? -WSAECONNRESET : 0;
 }
 
 static int64_t send_bytes(p2p_handle_t handle, const void *data, size_t size, int dontwait) {

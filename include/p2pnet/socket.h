@@ -49,8 +49,9 @@ typedef struct p2p_address {
 P2P_API p2p_socket_t *p2p_socket_create(p2p_socket_type_t type);
 
 /**
- * Take over an existing handle: listening, connected, connecting or fresh. Afterwards it is
- * p2pnet's to close. Its blocking mode is taken to be "blocking" until p2p_socket_set_nonblocking.
+ * Take over an existing handle: listening, connected, connecting or fresh (on Windows, where a
+ * connect under way can't be told from none: not connecting). Afterwards it is p2pnet's to
+ * close. Its blocking mode is taken to be "blocking" until p2p_socket_set_nonblocking.
  *
  * @return the socket; NULL with P2P_ERR_INVALID (not a socket of that type) or NO_MEMORY, and
  *         then the handle is still yours.
@@ -61,8 +62,13 @@ P2P_API p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t ty
 /**
  * Give the socket a local address.
  *
- * @param address  numeric IPv4 or IPv6 ("127.0.0.1", "::1", "fe80::1%eth0"), or "localhost";
- *                 NULL and "0.0.0.0" mean every IPv4 address, "::" every address of both families.
+ * The port is the socket's alone. On Windows that is SO_EXCLUSIVEADDRUSE, which also keeps the port
+ * taken while connections live that a closed listener has accepted; elsewhere SO_REUSEADDR,
+ * which lets it be bound again at once.
+ *
+ * @param address  numeric IPv4 or IPv6 ("127.0.0.1", "::1", "fe80::1%eth0"; on Windows a number
+ *                 after the %), or "localhost"; NULL and "0.0.0.0" mean every IPv4 address,
+ *                 "::" every address of both families.
  * @param port     1..65535, or 0: the system picks one (see p2p_socket_local_address).
  * @return 0; P2P_ERR_BAD_ADDRESS, ADDRESS_IN_USE, ADDRESS_NOT_AVAILABLE, ACCESS, ALREADY (bound
  *         or connected before), INVALID, TOO_MANY_FILES, SYSTEM.
@@ -129,7 +135,7 @@ P2P_API int64_t p2p_socket_recv(p2p_socket_t *socket, void *buffer, size_t size)
  *
  * @param to  the receiver; NULL for the peer fixed by p2p_socket_connect.
  * @return 0; P2P_ERR_WOULD_BLOCK, TOO_LONG (more than the network takes), REFUSED (an earlier
- *         datagram found nobody), INVALID, NOT_CONNECTED, UNREACHABLE, SYSTEM.
+ *         datagram found nobody; never told on Windows), INVALID, NOT_CONNECTED, UNREACHABLE, SYSTEM.
  * Thread: owner. `data` is read during the call only.
  */
 P2P_API int p2p_datagram_send(p2p_socket_t *socket, const void *data, size_t size, const p2p_address_t *to);

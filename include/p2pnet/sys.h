@@ -64,20 +64,21 @@ typedef struct p2p_sys_ops {
     /* sockets; new handles are never inherited by child programs */
     int (*open)(p2p_handle_t *out, const p2p_address_t *family_of, p2p_socket_type_t type); /**< blocking */
     int (*close)(p2p_handle_t handle);
-    int (*inspect)(p2p_handle_t handle); /**< P2P_SYS_* bits */
+    int (*inspect)(p2p_handle_t handle); /**< P2P_SYS_* bits; Windows can't tell P2P_SYS_NONBLOCKING */
     int (*set_nonblocking)(p2p_handle_t handle, int enabled);
     int (*set_option)(p2p_handle_t handle, p2p_sys_option option, int value);
     int (*bind)(p2p_handle_t handle, const p2p_address_t *address);
     int (*listen)(p2p_handle_t handle, int backlog);
     int (*accept)(p2p_handle_t listener, p2p_handle_t *out, int nonblocking);
-    int (*connect)(p2p_handle_t handle, const p2p_address_t *address); /**< in progress, EINTR too: EINPROGRESS */
+    int (*connect)(p2p_handle_t handle, const p2p_address_t *address); /**< in progress, EINTR too: (WSA)EINPROGRESS */
     int (*connect_result)(p2p_handle_t handle); /**< SO_ERROR of a finished connect: 0 or negative */
     int (*shutdown_send)(p2p_handle_t handle);
-    int (*unsent)(p2p_handle_t handle); /**< 1: bytes were sent that the peer has not confirmed; 0: none */
+    int (*unsent)(p2p_handle_t handle); /**< 1: bytes the peer has not confirmed, or nobody knows; 0: none */
     int (*local_address)(p2p_handle_t handle, p2p_address_t *out);
     int (*peer_address)(p2p_handle_t handle, p2p_address_t *out);
 
-    /* data; dontwait 1: never blocks, whatever the handle's mode. Never raises SIGPIPE. */
+    /* data; dontwait 1: never blocks, whatever the handle's mode (on Windows, which has no MSG_DONTWAIT: on a
+     * non-blocking handle only). Never raises SIGPIPE. */
     int64_t (*recv)(p2p_handle_t handle, void *buffer, size_t size, int dontwait);
     int64_t (*send)(p2p_handle_t handle, const void *data, size_t size, int dontwait);
     int64_t (*sendv)(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait);
@@ -95,6 +96,7 @@ typedef struct p2p_sys_ops {
 
     /* mechanisms of the backends; NULL where the platform has none. timeout_ns < 0 waits for ever,
      * fractions round up. EINTR is reported. */
+    /** On Windows WSAPoll: at least one entry, and no events but POLLRDNORM and POLLWRNORM. */
     int (*poll)(struct pollfd *fds, uint32_t count, int64_t timeout_ns);
     int (*select)(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns);
     int (*epoll_create)(void);
