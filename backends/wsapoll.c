@@ -158,10 +158,15 @@ P2PI_NOINLINE static int wait_in_wsapoll(wsapoll_backend *backend, int64_t timeo
 static uint32_t take_flags(WSAPOLLFD *entry) {
     short events = entry->revents;
     entry->revents = 0;
-    uint32_t flags = (events & POLLRDNORM ? P2P_IN : 0) | (events & POLLWRNORM ? P2P_OUT : 0) |
-                     (events & POLLHUP ? P2P_HUP : 0) | (events & (POLLERR | POLLNVAL) ? P2P_ERR : 0);
-    /* A connect that failed is ready to be asked (B4): Windows says so, Wine gives POLLERR alone. */
-    return events & POLLERR && entry->events & POLLWRNORM ? flags | P2P_OUT : flags;
+    /* An end is POLLHUP and a failed connect may be POLLERR alone: both are ready to be asked, for what is wanted. */
+    if (events & (POLLHUP | POLLERR)) {
+        events |= entry->events & POLLRDNORM;
+    }
+    if (events & POLLERR) {
+        events |= entry->events & POLLWRNORM;
+    }
+    return (events & POLLRDNORM ? P2P_IN : 0) | (events & POLLWRNORM ? P2P_OUT : 0) |
+           (events & POLLHUP ? P2P_HUP : 0) | (events & (POLLERR | POLLNVAL) ? P2P_ERR : 0);
 }
 
 /* All entries are walked: the count that WSAPoll returns leaves out closed handles. */
@@ -176,7 +181,9 @@ static int collect(wsapoll_backend *backend, p2p_backend_event *out, int capacit
             continue;
         }
         out[stored++] = p2pi_ready(io->token, take_flags(&backend->fds[slot]));
-        set_connecting(backend, io, 0);
+        if ((events & POLLERR) == 0) {
+            set_connecting(backend, io, 0); /* no more: it has a peer */
+        }
         if (events & POLLNVAL) { /* closed behind our back: told once, until interest is set anew */
             detach(&backend->head, io);
             backend->slots.next = slot; /* where the last one is now */
@@ -188,8 +195,8 @@ static int collect(wsapoll_backend *backend, p2p_backend_event *out, int capacit
     return stored;
 }
 
-/* Ask select which of the connects under way have failed. */
-static int probe(wsapoll_backend *backend, p2p_backend_event *out, int capacity) {
+/* Ask select which of the connects under way have failed, and note it where WSAPoll would have. */
+static void probe(wsapoll_backend *backend) {
     p2pi_handle_set *failed = backend->probe;
     failed->count = 0;
     for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
@@ -197,21 +204,20 @@ static int probe(wsapoll_backend *backend, p2p_backend_event *out, int capacity)
             failed->handles[failed->count++] = backend->fds[slot].fd;
         }
     }
-    /* A handle closed behind our back fails the call: the next WSAPoll tells of it. */
+    /* A handle closed behind our back fails the call: WSAPoll tells of it, and the next probe goes without it. */
     int count = backend->sys->select(0, NULL, NULL, failed, 0);
-    int stored = 0;
-    if (count > 0) {
-        p2pi_handle_set_sort(failed);
+    /* What was found is found again by each wait, until nobody asks for it any more (B3). */
+    backend->probe_at_ns = backend->sys->now_ns() + (count > 0 ? 0 : PROBE_INTERVAL_NS);
+    if (count <= 0) {
+        return;
     }
-    for (uint32_t slot = 1; count > 0 && slot < backend->slots.count && stored < capacity; slot++) {
-        p2p_io *io = backend->slots.ios[slot];
-        if (p2pi_winsock_state_of(io)->connecting && p2pi_handle_set_has(failed, io->handle)) {
-            out[stored++] = p2pi_ready(io->token, P2P_OUT | P2P_ERR);
+    p2pi_handle_set_sort(failed);
+    for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
+        if (p2pi_winsock_state_of(backend->slots.ios[slot])->connecting &&
+            p2pi_handle_set_has(failed, backend->fds[slot].fd)) {
+            backend->fds[slot].revents |= POLLERR;
         }
     }
-    /* What was found is found again by each wait, until nobody asks for it any more (B3). */
-    backend->probe_at_ns = backend->sys->now_ns() + (stored > 0 ? 0 : PROBE_INTERVAL_NS);
-    return stored;
 }
 
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
@@ -226,11 +232,10 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     if (backend->fds[0].revents != 0) {
         p2pi_winsock_wake_drain(&backend->wake, backend->sys);
     }
-    int stored = collect(backend, out, capacity);
-    if (backend->connecting > 0 && stored < capacity && backend->sys->now_ns() >= backend->probe_at_ns) {
-        stored += probe(backend, out + stored, capacity - stored);
+    if (backend->connecting > 0 && backend->sys->now_ns() >= backend->probe_at_ns) {
+        probe(backend);
     }
-    return stored;
+    return collect(backend, out, capacity);
 }
 
 static int wake(p2p_backend *head) {

@@ -244,6 +244,7 @@ struct p2p_socket {
     uint8_t tell;         /* P2PI_TELL_* */
     uint8_t pins;         /* callbacks that have it on the stack: not to be freed */
     bool end_told;
+    bool has_sent; /* the system may hold output that the peer has not confirmed */
     bool doomed;  /* closed while pinned */
     bool accepted : 1; /* loop_free closes it */
     bool want_nonblocking : 1; /* what the user asked for */

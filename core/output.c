@@ -106,6 +106,7 @@ P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_
     p2p_event_loop_t *loop = sock->loop;
     int result = refusal(sock, length);
     if (result < 0) return p2pi_fail(result);
+    sock->has_sent = true;
     bool share = message != NULL && length >= P2PI_SHARE_SIZE;
     if (loop == NULL) return p2pi_message_send_now(sock, data, length, share ? message : NULL);
     result = share ? queue_shared(sock, message) : queue_copy(sock, data, length);
@@ -133,6 +134,7 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
     size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
     if (!plain(socket) || loop == NULL || length > socket->message_limit || !stage_fits(socket, &loop->stage, size))
         return send_frame(socket, data, length, NULL);
+    socket->has_sent = true;
     stage(socket, &loop->stage, data, length);
     if (socket->out.queued >= loop->options.high_water) socket->full = true;
     loop->stats.messages_out++;

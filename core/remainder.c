@@ -12,7 +12,7 @@ bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
     if (sock->state != P2PI_STATE_CONNECTED && sock->state != P2PI_STATE_CONNECTING) return false;
     if (sock->out.queued > 0) return true;
     return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 && sock->output_error == 0 &&
-           sock->loop->sys->unsent(sock->handle) != 0;
+           sock->has_sent && sock->loop->sys->unsent(sock->handle) != 0;
 }
 
 static void on_deadline(p2p_timer_t *timer, void *user_data) {

@@ -45,13 +45,15 @@ p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t type) {
                                                          : P2PI_STATE_FRESH;
     /* A bound socket that neither listens nor is connected may be connecting: non-blocking, it most likely is. */
     int failed = 0;
-    if (type == P2P_TCP && state == P2PI_STATE_BOUND && (bits & P2P_SYS_NONBLOCKING) != 0) {
+    if (type == P2P_TCP && state == P2PI_STATE_BOUND) {
+        bool may_wait = (bits & P2P_SYS_NONBLOCKING) != 0;
         failed = sys->connect_result(handle); /* tells once: kept for whoever asks how the attempt went */
-        if (failed < 0 || sys->wait_one(handle, P2P_WRITABLE, 0) == 0) state = P2PI_STATE_CONNECTING;
+        if (failed < 0 || (may_wait && sys->wait_one(handle, P2P_WRITABLE, 0) == 0)) state = P2PI_STATE_CONNECTING;
     }
     p2p_socket_t *sock = p2pi_socket_new(type, handle, state);
     if (sock == NULL) return NULL;
     sock->is_nonblocking = (bits & P2P_SYS_NONBLOCKING) != 0;
+    sock->has_sent = true; /* for all we know */
     if (failed < 0) sock->connect_error = (int8_t)sys->translate_error(-failed);
     if (type == P2P_TCP) sys->set_option(handle, P2P_SYS_NODELAY, 1);
     return sock;
@@ -251,6 +253,7 @@ int64_t p2p_socket_send(p2p_socket_t *socket, const void *data, size_t size) {
     if (result == P2P_OK && socket->type == P2P_TCP) result = p2pi_message_write_out(socket); /* left over */
     if (result < 0) return result;
     const p2p_sys_ops *sys = p2pi_sys();
+    socket->has_sent = true;
     result = sys->send(socket->handle, data, size, socket->loop != NULL || socket->want_nonblocking);
     return result < 0 ? p2pi_fail_os(sys, result) : result;
 }
