@@ -1,21 +1,16 @@
 /*
- * Backend select, for Windows: three lists of handles, made anew for each wait, since select leaves only the
- * ready ones in them.
+ * Backend select, for Windows: lists of handles, made anew for each wait.
  *
- * FD_SETSIZE bounds the type fd_set, not the system call: the lists here are as long as need be. The exceptional
- * one is where a failed connect is told, and nowhere else; only connects under way are in it, since it
- * also means urgent data, which would wake the loop for each urgent byte that nobody reads.
+ * FD_SETSIZE bounds the type fd_set, not the system call: the lists here are as long as need be.
  */
-#include "winsock.h"
-
-enum { SET_IN, SET_OUT, SET_FAILED, SET_COUNT };
+#include "winsock_sets.h"
 
 typedef struct select_backend {
     p2p_backend head;
     const p2p_allocator *allocator;
     const p2p_sys_ops *sys;
     p2pi_winsock_wake wake;
-    p2pi_handle_set *sets[SET_COUNT]; /* each with room for every slot */
+    p2pi_handle_sets sets;
     p2pi_slots slots;
 } select_backend;
 
@@ -24,13 +19,8 @@ static int make_room(select_backend *backend) {
     if (capacity == 0) {
         return 0;
     }
-    for (int i = 0; i < SET_COUNT; i++) {
-        int result = p2pi_handle_set_resize(&backend->sets[i], backend->allocator, capacity);
-        if (result < 0) {
-            return result;
-        }
-    }
-    return p2pi_slots_resize(&backend->slots, backend->allocator, capacity);
+    int result = p2pi_handle_sets_resize(&backend->sets, backend->allocator, capacity);
+    return result < 0 ? result : p2pi_slots_resize(&backend->slots, backend->allocator, capacity);
 }
 
 static void free_memory(select_backend *backend) {
@@ -38,11 +28,7 @@ static void free_memory(select_backend *backend) {
     if (backend->slots.ios != NULL) {
         allocator->free(backend->slots.ios, allocator->user);
     }
-    for (int i = 0; i < SET_COUNT; i++) {
-        if (backend->sets[i] != NULL) {
-            allocator->free(backend->sets[i], allocator->user);
-        }
-    }
+    p2pi_handle_sets_free(&backend->sets, allocator);
     allocator->free(backend, allocator->user);
 }
 
@@ -111,7 +97,7 @@ static int set_interest(p2p_backend *head, p2p_io *io, uint32_t old_mask, uint32
     }
     p2pi_winsock_state *state = p2pi_winsock_state_of(io);
     if ((new_mask & P2P_OUT) == 0) {
-        state->connecting = 0;
+        state->connecting = false;
     } else if ((state->wanted & P2P_OUT) == 0) {
         state->connecting = p2pi_winsock_is_connecting(backend->sys, io->handle);
     }
@@ -119,40 +105,12 @@ static int set_interest(p2p_backend *head, p2p_io *io, uint32_t old_mask, uint32
     return 0;
 }
 
-static void put(select_backend *backend, int set, p2p_handle_t handle) {
-    p2pi_handle_set *into = backend->sets[set];
-    into->handles[into->count++] = handle;
-}
-
-static void fill_sets(select_backend *backend) {
-    for (int i = 0; i < SET_COUNT; i++) {
-        backend->sets[i]->count = 0;
-    }
-    put(backend, SET_IN, backend->wake.ends[0]);
-    for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
-        const p2p_io *io = backend->slots.ios[slot];
-        const p2pi_winsock_state *state = p2pi_winsock_state_of(io);
-        if (state->wanted & P2P_IN) {
-            put(backend, SET_IN, io->handle);
-        }
-        if (state->wanted & P2P_OUT) {
-            put(backend, SET_OUT, io->handle);
-        }
-        if (state->connecting) {
-            put(backend, SET_FAILED, io->handle);
-        }
-    }
-}
-
-/* "Any non-null descriptor set must contain at least one handle to a socket": the documentation of select. */
-static p2pi_handle_set *set_unless_empty(const select_backend *backend, int set) {
-    return backend->sets[set]->count > 0 ? backend->sets[set] : NULL;
-}
-
 /* A stack trace that ends here shows a loop that waits for events, on purpose. */
 P2PI_NOINLINE static int wait_in_select(select_backend *backend, int64_t timeout_ns) {
-    int count = backend->sys->select(0, set_unless_empty(backend, SET_IN), set_unless_empty(backend, SET_OUT),
-                                     set_unless_empty(backend, SET_FAILED), timeout_ns);
+    const p2pi_handle_sets *sets = &backend->sets;
+    int count = backend->sys->select(0, p2pi_handle_sets_or_null(sets, P2PI_SET_IN),
+                                     p2pi_handle_sets_or_null(sets, P2PI_SET_OUT),
+                                     p2pi_handle_sets_or_null(sets, P2PI_SET_FAILED), timeout_ns);
     return count == -P2PI_OS_INTERRUPTED ? 0 : count;
 }
 
@@ -172,32 +130,17 @@ static int report_closed(select_backend *backend, p2p_backend_event *out, int ca
     return stored;
 }
 
-static uint32_t flags_of(const select_backend *backend, const p2p_io *io) {
-    const p2pi_winsock_state *state = p2pi_winsock_state_of(io);
-    if (state->connecting && p2pi_handle_set_has(backend->sets[SET_FAILED], io->handle)) {
-        return P2P_OUT | P2P_ERR;
-    }
-    return (state->wanted & P2P_IN && p2pi_handle_set_has(backend->sets[SET_IN], io->handle) ? P2P_IN : 0) |
-           (state->wanted & P2P_OUT && p2pi_handle_set_has(backend->sets[SET_OUT], io->handle) ? P2P_OUT : 0);
-}
-
 static int collect(select_backend *backend, p2p_backend_event *out, int capacity) {
-    for (int i = 0; i < SET_COUNT; i++) {
-        p2pi_handle_set_sort(backend->sets[i]);
-    }
-    if (p2pi_handle_set_has(backend->sets[SET_IN], backend->wake.ends[0])) {
-        p2pi_winsock_wake_drain(&backend->wake, backend->sys);
-    }
     uint32_t begin = backend->slots.next;
     int stored = 0;
     for (uint32_t left = backend->slots.count - 1; left > 0 && stored < capacity; left--) {
         p2p_io *io = backend->slots.ios[p2pi_slots_step(&backend->slots)];
-        uint32_t flags = flags_of(backend, io);
+        uint32_t flags = p2pi_handle_sets_flags(&backend->sets, io);
         if (flags != 0) {
             out[stored++] = p2pi_ready(io->token, flags);
         }
-        if (flags & P2P_OUT && (flags & P2P_ERR) == 0) {
-            p2pi_winsock_state_of(io)->connecting = 0; /* it has succeeded */
+        if ((flags & (P2P_OUT | P2P_ERR)) == P2P_OUT) {
+            p2pi_winsock_state_of(io)->connecting = false; /* it has succeeded */
         }
     }
     if (stored < capacity) {
@@ -208,12 +151,22 @@ static int collect(select_backend *backend, p2p_backend_event *out, int capacity
 
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
     select_backend *backend = (select_backend *)head;
-    fill_sets(backend);
+    p2pi_handle_sets_fill(&backend->sets, &backend->slots, backend->wake.ends[0]);
     int ready = wait_in_select(backend, timeout_ns);
     if (ready == -P2PI_OS_BAD_HANDLE) {
         return report_closed(backend, out, capacity);
     }
-    return ready <= 0 ? ready : collect(backend, out, capacity);
+    if (ready <= 0) {
+        return ready;
+    }
+    p2pi_handle_sets_sort(&backend->sets, ready);
+    if (p2pi_handle_set_has(backend->sets.at[P2PI_SET_IN], backend->wake.ends[0])) {
+        int result = p2pi_winsock_wake_drain(&backend->wake, backend->sys);
+        if (result < 0) {
+            return result;
+        }
+    }
+    return collect(backend, out, capacity);
 }
 
 static int wake(p2p_backend *head) {

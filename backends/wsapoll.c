@@ -1,14 +1,15 @@
 /*
  * Backend wsapoll: the whole set goes to WSAPoll with each wait and is scanned afterwards.
+ * https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsapoll
  *
  * fds[] and slots.ios[] are parallel; both are dense, and slot 0 is the wake-up's, so that the set is never empty
- * (WSAPoll refuses that). Before Windows 10 2004 WSAPoll never reports a connect that has failed: as long as one is
- * under way, a wait lasts PROBE_INTERVAL_NS at most, and select is asked about it in between.
- * https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsapoll
+ * (WSAPoll refuses that).
+ *
+ * WSAPoll can't be asked about two kinds of sockets: before Windows 10 2004 it never reports a connect that has failed,
+ * and of a socket whose peer has ended its side it reports POLLHUP for ever, also when only room for output is waited
+ * for. While there are any of these, the backend waits in select instead, which tells of both what was asked.
  */
-#include "winsock.h"
-
-#define PROBE_INTERVAL_NS INT64_C(100000000)
+#include "winsock_sets.h"
 
 typedef struct wsapoll_backend {
     p2p_backend head;
@@ -17,9 +18,8 @@ typedef struct wsapoll_backend {
     p2pi_winsock_wake wake;
     WSAPOLLFD *fds;
     p2pi_slots slots;
-    p2pi_handle_set *probe; /* for select: room for every slot */
-    uint32_t connecting;    /* how many sockets are */
-    int64_t probe_at_ns;    /* when select is to be asked next */
+    p2pi_handle_sets sets;
+    uint32_t for_select; /* how many sockets WSAPoll can't be asked about */
 } wsapoll_backend;
 
 static int make_room(wsapoll_backend *backend) {
@@ -33,7 +33,7 @@ static int make_room(wsapoll_backend *backend) {
         return -P2PI_OS_NO_MEMORY;
     }
     backend->fds = fds;
-    int result = p2pi_handle_set_resize(&backend->probe, allocator, capacity);
+    int result = p2pi_handle_sets_resize(&backend->sets, allocator, capacity);
     return result < 0 ? result : p2pi_slots_resize(&backend->slots, allocator, capacity);
 }
 
@@ -42,9 +42,7 @@ static void free_memory(wsapoll_backend *backend) {
     if (backend->slots.ios != NULL) {
         allocator->free(backend->slots.ios, allocator->user);
     }
-    if (backend->probe != NULL) {
-        allocator->free(backend->probe, allocator->user);
-    }
+    p2pi_handle_sets_free(&backend->sets, allocator);
     if (backend->fds != NULL) {
         allocator->free(backend->fds, allocator->user);
     }
@@ -89,20 +87,20 @@ static void destroy(p2p_backend *head) {
     free_memory(backend);
 }
 
-static void set_connecting(wsapoll_backend *backend, const p2p_io *io, uint32_t connecting) {
+/* Each change of what select is needed for passes here. */
+static void set_state(wsapoll_backend *backend, const p2p_io *io, bool connecting, bool half_closed) {
     p2pi_winsock_state *state = p2pi_winsock_state_of(io);
-    if (connecting && backend->connecting == 0) {
-        backend->probe_at_ns = backend->sys->now_ns() + PROBE_INTERVAL_NS;
-    }
-    backend->connecting += connecting - state->connecting;
+    backend->for_select -= state->connecting || state->half_closed;
     state->connecting = connecting;
+    state->half_closed = half_closed;
+    backend->for_select += connecting || half_closed;
 }
 
 static int detach(p2p_backend *head, p2p_io *io) {
     wsapoll_backend *backend = (wsapoll_backend *)head;
     uint32_t slot = p2pi_slot_state_of(io)->slot;
     if (slot != 0) {
-        set_connecting(backend, io, 0);
+        set_state(backend, io, false, false);
         p2pi_winsock_state_of(io)->wanted = 0;
         backend->fds[slot] = backend->fds[p2pi_slots_remove(&backend->slots, io)];
     }
@@ -133,37 +131,56 @@ static int set_interest(p2p_backend *head, p2p_io *io, uint32_t old_mask, uint32
         slot = p2pi_slots_add(&backend->slots, io);
     }
     p2pi_winsock_state *state = p2pi_winsock_state_of(io);
-    if ((new_mask & P2P_OUT) == 0) {
-        set_connecting(backend, io, 0);
-    } else if ((state->wanted & P2P_OUT) == 0) {
-        set_connecting(backend, io, p2pi_winsock_is_connecting(backend->sys, io->handle));
-    }
+    bool connecting = (new_mask & P2P_OUT) != 0 &&
+                      ((state->wanted & P2P_OUT) != 0 ? state->connecting
+                                                      : p2pi_winsock_is_connecting(backend->sys, io->handle));
+    set_state(backend, io, connecting, false); /* if half closed, WSAPoll says so again */
     state->wanted = new_mask;
     backend->fds[slot] = (WSAPOLLFD){ .fd = io->handle, .events = events_of(new_mask) };
     return 0;
 }
 
-/* A stack trace that ends here shows a loop that waits for events, on purpose. */
+/* Stack traces that end in one of these two show a loop that waits for events, on purpose. */
 P2PI_NOINLINE static int wait_in_wsapoll(wsapoll_backend *backend, int64_t timeout_ns) {
-    if (backend->connecting > 0) {
-        int64_t left_ns = backend->probe_at_ns - backend->sys->now_ns();
-        left_ns = left_ns > 0 ? left_ns : 0;
-        timeout_ns = timeout_ns < 0 || timeout_ns > left_ns ? left_ns : timeout_ns;
-    }
     int count = backend->sys->poll(backend->fds, backend->slots.count, timeout_ns);
     return count == -P2PI_OS_INTERRUPTED ? 0 : count;
+}
+
+/* Leaves in fds[] what WSAPoll would have, had it been asked what select was. */
+P2PI_NOINLINE static int wait_in_select(wsapoll_backend *backend, int64_t timeout_ns) {
+    p2pi_handle_sets *sets = &backend->sets;
+    p2pi_handle_sets_fill(sets, &backend->slots, backend->wake.ends[0]);
+    int count = backend->sys->select(0, p2pi_handle_sets_or_null(sets, P2PI_SET_IN),
+                                     p2pi_handle_sets_or_null(sets, P2PI_SET_OUT),
+                                     p2pi_handle_sets_or_null(sets, P2PI_SET_FAILED), timeout_ns);
+    if (count == -P2PI_OS_BAD_HANDLE) { /* one is closed, and WSAPoll knows which */
+        return wait_in_wsapoll(backend, 0);
+    }
+    if (count < 0 && count != -P2PI_OS_INTERRUPTED) {
+        return count;
+    }
+    p2pi_handle_sets_sort(sets, count);
+    backend->fds[0].revents = p2pi_handle_set_has(sets->at[P2PI_SET_IN], backend->fds[0].fd) ? POLLRDNORM : 0;
+    for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
+        uint32_t flags = p2pi_handle_sets_flags(sets, backend->slots.ios[slot]);
+        backend->fds[slot].revents = (short)(events_of(flags) | (flags & P2P_ERR ? POLLERR : 0));
+    }
+    return 0;
 }
 
 /* What one entry has to report; taken from it, since it may be moved and met again. */
 static uint32_t take_flags(WSAPOLLFD *entry) {
     short events = entry->revents;
     entry->revents = 0;
+    if ((events & POLLHUP) && (events & POLLERR) == 0 && (entry->events & POLLRDNORM) == 0) {
+        events = (short)(events & ~POLLHUP); /* nobody asked for the end of input */
+    }
     /* An end is POLLHUP and a failed connect may be POLLERR alone: both are ready to be asked, for what is wanted. */
     if (events & (POLLHUP | POLLERR)) {
-        events |= entry->events & POLLRDNORM;
+        events = (short)(events | (entry->events & POLLRDNORM));
     }
     if (events & POLLERR) {
-        events |= entry->events & POLLWRNORM;
+        events = (short)(events | (entry->events & POLLWRNORM));
     }
     return (events & POLLRDNORM ? P2P_IN : 0) | (events & POLLWRNORM ? P2P_OUT : 0) |
            (events & POLLHUP ? P2P_HUP : 0) | (events & (POLLERR | POLLNVAL) ? P2P_ERR : 0);
@@ -176,13 +193,18 @@ static int collect(wsapoll_backend *backend, p2p_backend_event *out, int capacit
     for (uint32_t left = backend->slots.count - 1; left > 0 && stored < capacity; left--) {
         uint32_t slot = p2pi_slots_step(&backend->slots);
         p2p_io *io = backend->slots.ios[slot];
-        short events = backend->fds[slot].revents;
+        WSAPOLLFD *entry = &backend->fds[slot];
+        short events = entry->revents;
         if (events == 0) {
             continue;
         }
-        out[stored++] = p2pi_ready(io->token, take_flags(&backend->fds[slot]));
-        if ((events & POLLERR) == 0) {
-            set_connecting(backend, io, 0); /* no more: it has a peer */
+        const p2pi_winsock_state *state = p2pi_winsock_state_of(io);
+        bool connecting = state->connecting && (events & (POLLERR | POLLWRNORM)) != POLLWRNORM; /* else it has a peer */
+        bool only_out = (entry->events & POLLRDNORM) == 0;
+        set_state(backend, io, connecting, state->half_closed || ((events & POLLHUP) != 0 && only_out));
+        uint32_t flags = take_flags(entry);
+        if (flags != 0) {
+            out[stored++] = p2pi_ready(io->token, flags);
         }
         if (events & POLLNVAL) { /* closed behind our back: told once, until interest is set anew */
             detach(&backend->head, io);
@@ -195,45 +217,21 @@ static int collect(wsapoll_backend *backend, p2p_backend_event *out, int capacit
     return stored;
 }
 
-/* Ask select which of the connects under way have failed, and note it where WSAPoll would have. */
-static void probe(wsapoll_backend *backend) {
-    p2pi_handle_set *failed = backend->probe;
-    failed->count = 0;
-    for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
-        if (p2pi_winsock_state_of(backend->slots.ios[slot])->connecting) {
-            failed->handles[failed->count++] = backend->fds[slot].fd;
-        }
-    }
-    /* A handle closed behind our back fails the call: WSAPoll tells of it, and the next probe goes without it. */
-    int count = backend->sys->select(0, NULL, NULL, failed, 0);
-    /* What was found is found again by each wait, until nobody asks for it any more (B3). */
-    backend->probe_at_ns = backend->sys->now_ns() + (count > 0 ? 0 : PROBE_INTERVAL_NS);
-    if (count <= 0) {
-        return;
-    }
-    p2pi_handle_set_sort(failed);
-    for (uint32_t slot = 1; slot < backend->slots.count; slot++) {
-        if (p2pi_winsock_state_of(backend->slots.ios[slot])->connecting &&
-            p2pi_handle_set_has(failed, backend->fds[slot].fd)) {
-            backend->fds[slot].revents |= POLLERR;
-        }
-    }
-}
-
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
     wsapoll_backend *backend = (wsapoll_backend *)head;
-    int ready = wait_in_wsapoll(backend, timeout_ns);
-    if (ready < 0) {
-        return ready;
+    int result = backend->for_select > 0 ? wait_in_select(backend, timeout_ns) : wait_in_wsapoll(backend, timeout_ns);
+    if (result < 0) {
+        return result;
     }
-    if (backend->fds[0].revents & POLLNVAL) {
+    short woken = backend->fds[0].revents;
+    if (woken & POLLNVAL) {
         return -P2PI_OS_BAD_HANDLE; /* the wake-up was closed behind our back */
     }
-    if (backend->fds[0].revents != 0) {
-        p2pi_winsock_wake_drain(&backend->wake, backend->sys);
-    }
-    if (backend->connecting > 0 && backend->sys->now_ns() >= backend->probe_at_ns) {
-        probe(backend);
+    if (woken != 0) {
+        result = p2pi_winsock_wake_drain(&backend->wake, backend->sys);
+        if (result < 0) {
+            return result;
+        }
     }
     return collect(backend, out, capacity);
 }

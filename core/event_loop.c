@@ -5,7 +5,8 @@
 
 /* One wake is enough for everything that was there before the loop came round to look. */
 void p2pi_loop_wake(p2p_event_loop_t *loop) {
-    if (!atomic_exchange_explicit(&loop->wake_pending, true, memory_order_acq_rel)) loop->ops.wake(loop->backend);
+    if (atomic_exchange_explicit(&loop->wake_pending, true, memory_order_acq_rel)) return;
+    if (loop->ops.wake(loop->backend) < 0) atomic_store_explicit(&loop->wake_pending, false, memory_order_release);
 }
 
 void p2p_event_loop_wake(p2p_event_loop_t *loop) {

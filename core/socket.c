@@ -43,6 +43,13 @@ p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t type) {
                        : (bits & P2P_SYS_CONNECTED) != 0 ? P2PI_STATE_CONNECTED
                        : (bits & P2P_SYS_BOUND) != 0     ? P2PI_STATE_BOUND
                                                          : P2PI_STATE_FRESH;
+    if ((bits & P2P_SYS_MODE_UNKNOWN) != 0) { /* what it is taken to be, it must be */
+        int result = sys->set_nonblocking(handle, 0);
+        if (result < 0) {
+            p2pi_fail_os(sys, result);
+            return NULL;
+        }
+    }
     /* A bound socket that neither listens nor is connected may be connecting: non-blocking, it most likely is. */
     int failed = 0;
     if (type == P2P_TCP && state == P2PI_STATE_BOUND) {

@@ -21,8 +21,17 @@
 #if !defined(SIO_UDP_CONNRESET)
 #  define SIO_UDP_CONNRESET _WSAIOW(IOC_VENDOR, 12)
 #endif
+#if !defined(SIO_UDP_NETRESET)
+#  define SIO_UDP_NETRESET _WSAIOW(IOC_VENDOR, 15) /* Windows 8 */
+#endif
+#if !defined(SOMAXCONN_HINT)
+#  define SOMAXCONN_HINT(backlog) (-(backlog))
+#endif
 
 #define IOV_COUNT_MAX 1024 /* Wine's limit, which is that of the system below it */
+/* A non-blocking send takes all it is given or nothing, and fails for good (WSAENOBUFS) when that is very much. */
+#define SEND_SIZE_MAX (1 << 20)
+#define BACKLOG_MAX 200 /* more must be asked for by SOMAXCONN_HINT */
 
 _Static_assert(sizeof(p2p_iov) == sizeof(WSABUF), "p2p_iov is WSABUF");
 _Static_assert(offsetof(p2p_iov, len) == offsetof(WSABUF, len), "p2p_iov is WSABUF");
@@ -32,8 +41,10 @@ _Static_assert(sizeof(struct sockaddr_storage) <= sizeof(((p2p_address_t *)0)->s
 
 /* ---- process ---- */
 
+/* Providers that stand between Winsock and the system (VPN, virus scanners) have been seen to fail without a reason. */
 int p2pi_sys_failure(void) {
-    return -WSAGetLastError();
+    int error = WSAGetLastError();
+    return error != 0 ? -error : -WSASYSCALLFAILURE;
 }
 
 static int start(void) {
@@ -119,6 +130,17 @@ static void ignore_unreachable(p2p_handle_t handle) {
     BOOL reported = FALSE;
     DWORD size;
     (void)WSAIoctl(handle, SIO_UDP_CONNRESET, &reported, sizeof(reported), NULL, 0, &size, NULL, NULL);
+    (void)WSAIoctl(handle, SIO_UDP_NETRESET, &reported, sizeof(reported), NULL, 0, &size, NULL, NULL);
+}
+
+/* On some machines getpeername succeeds while a connect is still under way. SO_CONNECT_TIME is -1 until a stream is
+ * connected; other sockets don't know it. */
+static int peer_address(p2p_handle_t handle, p2p_address_t *out) {
+    DWORD seconds = 0;
+    int size = sizeof(seconds);
+    if (getsockopt(handle, SOL_SOCKET, SO_CONNECT_TIME, (char *)&seconds, &size) == 0 && seconds == UINT32_MAX)
+        return -WSAENOTCONN;
+    return p2pi_peer_address(handle, out);
 }
 
 int p2pi_win32_open(p2p_handle_t *out, int family, int type) {
@@ -136,16 +158,15 @@ static int open_socket(p2p_handle_t *out, const p2p_address_t *family_of, p2p_so
     return result;
 }
 
-/* There is no way to ask for the mode: P2P_SYS_NONBLOCKING is never told. */
 static int inspect(p2p_handle_t handle) {
-    int bits = 0, kind = 0, listening = 0, size = sizeof(kind);
+    int bits = (int)P2P_SYS_MODE_UNKNOWN, kind = 0, listening = 0, size = sizeof(kind);
     if (getsockopt(handle, SOL_SOCKET, SO_TYPE, (char *)&kind, &size) < 0) return p2pi_sys_failure();
     bits |= kind == SOCK_STREAM ? (int)P2P_SYS_STREAM : kind == SOCK_DGRAM ? (int)P2P_SYS_DATAGRAM : 0;
     size = sizeof(listening);
     if (getsockopt(handle, SOL_SOCKET, SO_ACCEPTCONN, (char *)&listening, &size) == 0 && listening)
         bits |= (int)P2P_SYS_LISTENING;
     p2p_address_t address;
-    if (p2pi_peer_address(handle, &address) == 0) bits |= (int)P2P_SYS_CONNECTED;
+    if (peer_address(handle, &address) == 0) bits |= (int)P2P_SYS_CONNECTED;
     if (p2pi_local_address(handle, &address) == 0 && p2pi_address_port(&address) > 0) bits |= (int)P2P_SYS_BOUND;
     return bits;
 }
@@ -171,7 +192,9 @@ static int bind_socket(p2p_handle_t handle, const p2p_address_t *address) {
 }
 
 static int listen_socket(p2p_handle_t handle, int backlog) {
-    return p2pi_win32_result(listen(handle, backlog <= 0 ? SOMAXCONN : backlog));
+    if (backlog <= 0) backlog = SOMAXCONN;
+    else if (backlog > BACKLOG_MAX) backlog = SOMAXCONN_HINT(backlog);
+    return p2pi_win32_result(listen(handle, backlog));
 }
 
 static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocking) {
@@ -197,15 +220,22 @@ static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
  * tells it. Windows' own recv fails with WSAECONNRESET, so that this is asked there once for each end, in vain. */
 static int was_reset(p2p_handle_t handle) {
     WSAPOLLFD entry = { .fd = handle, .events = POLLRDNORM };
-    return WSAPoll(&entry, 1, 0) > 0 && (entry.revents & POLLERR) != 0;
+    const short both = POLLERR | POLLHUP;
+    return WSAPoll(&entry, 1, 0) > 0 && (entry.revents & both) == both;
+}
+
+static int pending_error(p2p_handle_t handle) {
+    int error = 0, size = sizeof(error);
+    if (getsockopt(handle, SOL_SOCKET, SO_ERROR, (char *)&error, &size) < 0) return p2pi_sys_failure();
+    return -error;
 }
 
 static int connect_result(p2p_handle_t handle) {
-    int error = 0, size = sizeof(error);
     p2p_address_t peer;
-    if (getsockopt(handle, SOL_SOCKET, SO_ERROR, (char *)&error, &size) < 0) return p2pi_sys_failure();
-    if (error == 0 && p2pi_peer_address(handle, &peer) < 0 && was_reset(handle)) return -WSAECONNRESET;
-    return -error;
+    int result = pending_error(handle);
+    if (result < 0 || peer_address(handle, &peer) == 0 || !was_reset(handle)) return result;
+    result = pending_error(handle); /* it may have come in the meantime */
+    return result < 0 ? result : -WSAECONNRESET;
 }
 
 static int shutdown_send(p2p_handle_t handle) {
@@ -226,6 +256,10 @@ static int length_of(size_t size) {
     return size < INT_MAX ? (int)size : INT_MAX;
 }
 
+static int send_length_of(size_t size) {
+    return size < SEND_SIZE_MAX ? (int)size : SEND_SIZE_MAX;
+}
+
 /* A datagram that was cut off is an error only here. */
 static int64_t receive_failure(size_t size) {
     int error = WSAGetLastError();
@@ -242,15 +276,24 @@ static int64_t recv_bytes(p2p_handle_t handle, void *buffer, size_t size, int do
 
 static int64_t send_bytes(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
     (void)dontwait;
-    int sent = send(handle, data, length_of(size), 0);
+    int sent = send(handle, data, send_length_of(size), 0);
     return sent < 0 ? p2pi_sys_failure() : sent;
 }
 
+/* How many of the pieces one call takes. */
+static uint32_t pieces_of(const p2p_iov *iov, uint32_t count) {
+    uint32_t pieces = 0;
+    for (uint32_t left = SEND_SIZE_MAX; pieces < count && pieces < IOV_COUNT_MAX && iov[pieces].len <= left; pieces++)
+        left -= iov[pieces].len;
+    return pieces;
+}
+
 static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
-    (void)dontwait;
     DWORD sent = 0;
     LPWSABUF buffers = (LPWSABUF)(uintptr_t)iov; /* WSASend only reads what it points to */
-    int result = WSASend(handle, buffers, count < IOV_COUNT_MAX ? count : IOV_COUNT_MAX, &sent, 0, NULL, NULL);
+    uint32_t pieces = pieces_of(iov, count);
+    if (pieces == 0 && count > 0) return send_bytes(handle, iov[0].base, iov[0].len, dontwait);
+    int result = WSASend(handle, buffers, pieces, &sent, 0, NULL, NULL);
     return result < 0 ? p2pi_sys_failure() : (int64_t)sent;
 }
 
@@ -309,7 +352,7 @@ static const p2p_sys_ops win32_table = {
     .shutdown_send = shutdown_send,
     .unsent = unsent,
     .local_address = p2pi_local_address,
-    .peer_address = p2pi_peer_address,
+    .peer_address = peer_address,
     .recv = recv_bytes,
     .send = send_bytes,
     .sendv = sendv,

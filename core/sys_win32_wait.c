@@ -43,20 +43,22 @@ int p2pi_win32_select(int nfds, void *readable, void *writable, void *exceptiona
 
 /* select, because WSAPoll of older Windows does not tell of a connect that failed; it is in the exceptional set. */
 int p2pi_win32_wait_one(p2p_handle_t handle, uint32_t mask, int64_t timeout_ns) {
-    struct { u_int count; SOCKET handles[1]; } sets[3]; /* what select reads of an fd_set */
+    fd_set sets[3];
     for (int i = 0; i < 3; i++) {
-        sets[i].count = 1;
-        sets[i].handles[0] = handle;
+        sets[i].fd_count = 1;
+        sets[i].fd_array[0] = handle;
     }
     int result = p2pi_win32_select(0, mask & P2P_READABLE ? &sets[0] : NULL, mask & P2P_WRITABLE ? &sets[1] : NULL,
                                    &sets[2], timeout_ns);
     if (result <= 0) return result;
-    if (sets[2].count > 0) return (int)mask; /* the next call on the handle says what happened */
-    uint32_t ready = (mask & P2P_READABLE) != 0 && sets[0].count > 0 ? P2P_READABLE : 0;
-    return (int)(ready | ((mask & P2P_WRITABLE) != 0 && sets[1].count > 0 ? P2P_WRITABLE : 0));
+    if (sets[2].fd_count > 0) return (int)mask; /* the next call on the handle says what happened */
+    uint32_t ready = (mask & P2P_READABLE) != 0 && sets[0].fd_count > 0 ? P2P_READABLE : 0;
+    return (int)(ready | ((mask & P2P_WRITABLE) != 0 && sets[1].fd_count > 0 ? P2P_WRITABLE : 0));
 }
 
 /* ---- ending a wait ---- */
+
+#define PAIR_DEADLINE_NS INT64_C(5000000000)
 
 /* Neither pipes nor events can be waited for together with sockets: a connection of this process with itself. */
 
@@ -70,20 +72,23 @@ static int listen_to_loopback(p2p_handle_t *out, struct sockaddr_in *address) {
     address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (setsockopt(*out, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, (const char *)&exclusive, sizeof(exclusive)) == 0 &&
         bind(*out, (struct sockaddr *)address, size) == 0 &&
-        getsockname(*out, (struct sockaddr *)address, &size) == 0 && listen(*out, 1) == 0)
+        getsockname(*out, (struct sockaddr *)address, &size) == 0 && listen(*out, SOMAXCONN) == 0)
         return 0;
     result = p2pi_sys_failure();
     closesocket(*out);
     return result;
 }
 
-/* Of the connections that come, the one that is ours; another program may have been quicker. */
+/* Of the connections that come, the one that is ours; another program may have been quicker. A filter between Winsock
+ * and the system may have dropped ours: then this fails, instead of waiting for ever. */
 static int accept_ours(p2p_handle_t listener, p2p_handle_t ours, p2p_handle_t *out) {
     struct sockaddr_in local, peer;
     int size = sizeof(local);
     if (getsockname(ours, (struct sockaddr *)&local, &size) < 0) return p2pi_sys_failure();
     for (;;) {
         size = sizeof(peer);
+        int ready = p2pi_win32_wait_one(listener, P2P_READABLE, PAIR_DEADLINE_NS);
+        if (ready <= 0) return ready < 0 ? ready : -WSAETIMEDOUT;
         SOCKET handle = accept(listener, (struct sockaddr *)&peer, &size);
         if (handle == INVALID_SOCKET) return p2pi_sys_failure();
         if (peer.sin_port == local.sin_port && peer.sin_addr.s_addr == local.sin_addr.s_addr) {
@@ -145,7 +150,8 @@ int p2pi_win32_wake_drain(p2p_handle_t end) {
     do {
         count = recv(end, bytes, sizeof(bytes), 0);
     } while (count == (int)sizeof(bytes));
-    int failed = count < 0 ? p2pi_sys_failure() : 0;
+    if (count > 0) return 0;
+    int failed = count < 0 ? p2pi_sys_failure() : -WSAECONNRESET; /* nobody else closes it */
     return failed == -WSAEWOULDBLOCK ? 0 : failed;
 }
 

@@ -1,75 +1,110 @@
 #!/bin/bash
 # Builds p2pnet and runs its whole test suite; installs what is missing first (Debian, Ubuntu).
 #
-#   tools/test.sh         every configuration: gcc and clang with ASan and UBSan, ThreadSanitizer, release
-#   tools/test.sh quick   only the first of them
+#   tools/test.sh           everything: both of the following
+#   tools/test.sh native    gcc and clang with ASan and UBSan, ThreadSanitizer, release
+#   tools/test.sh windows   for Windows by mingw-w64, run under Wine
+#   tools/test.sh quick     gcc with ASan and UBSan only
 #
 # Ends with a summary, and with a non-zero status if anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-install_missing() {
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+
+# install WHAT PACKAGE...
+install() {
+    if ! command -v apt-get > /dev/null || ! command -v "${as_root[0]:-true}" > /dev/null; then
+        echo "tools/test.sh needs, and cannot install by itself: $*" >&2
+        exit 1
+    fi
+    echo "Installing $*"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# install_commands COMMAND:PACKAGES...: the packages of those commands that are not there.
+install_commands() {
     local missing=() entry
-    for entry in cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang pkg-config:pkg-config \
-                 valgrind:"valgrind libc6-dbg" strace:strace ip:iproute2 erl:erlang-base \
-                 python3:python3; do
+    for entry in "$@"; do
         # shellcheck disable=SC2206 # some are several packages
         command -v "${entry%%:*}" > /dev/null || missing+=(${entry#*:})
     done
-    if ! command -v pkg-config > /dev/null || ! pkg-config --exists cmocka; then
-        missing+=(libcmocka-dev)
-    fi
-    if command -v clang > /dev/null &&
-        ! clang -fsanitize=address -o /dev/null -x c - <<< 'int main(void) { return 0; }' 2> /dev/null; then
-        missing+=("libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev")
-    fi
-    [ ${#missing[@]} -eq 0 ] && return
-
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        as_root=(sudo)
-    fi
-    if ! command -v apt-get > /dev/null || ! command -v "${as_root[0]:-true}" > /dev/null; then
-        echo "tools/test.sh needs, and cannot install by itself: ${missing[*]}" >&2
-        exit 1
-    fi
-    echo "Installing ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    [ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
 }
 
-# run PRESET [ctest argument...]: configures, builds and tests. What went wrong is told by the summary.
+install_for_native() {
+    install_commands cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang pkg-config:pkg-config \
+        valgrind:"valgrind libc6-dbg" strace:strace ip:iproute2 erl:erlang-base python3:python3
+    pkg-config --exists cmocka || install libcmocka-dev
+    # Only an installed clang says which package its sanitizers are in.
+    clang -fsanitize=address -o /dev/null -x c - <<< 'int main(void) { return 0; }' 2> /dev/null ||
+        install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+}
+
+install_for_windows() {
+    install_commands cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang python3:python3 taskset:util-linux \
+        erl:erlang-base script:bsdutils wine:"wine wine64" \
+        x86_64-w64-mingw32-gcc-win32:gcc-mingw-w64-x86-64-win32 i686-w64-mingw32-gcc-win32:gcc-mingw-w64-i686-win32
+    tools/windows.sh
+}
+
+configurations=()
+
+# build PRESET: says why not, if it can't.
+build() {
+    local preset=$1
+    echo
+    echo "== $preset"
+    rm -f "build/$preset/test_results.xml"
+    mkdir -p build
+    cmake --preset "$preset" > "build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
+    cmake --build --preset "$preset"
+}
+
+# run PRESET [ctest argument...]: builds and tests. What went wrong is told by the summary.
 run() {
     local preset=$1
     shift
-    local results=build/$preset/test_results.xml
-    rm -f "$results"
-    configurations+=("$preset=$results")
-    echo
-    echo "== $preset"
-    cmake --preset "$preset" > "build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 0; }
-    cmake --build --preset "$preset" || return 0
+    configurations+=("$preset=build/$preset/test_results.xml")
+    build "$preset" || return 0
     ctest --preset "$preset" --output-junit test_results.xml --test-output-size-passed 65536 "$@" || true
 }
 
-case "${1-}" in
-    "" | quick) ;;
-    *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
-esac
-
-install_missing
-install_missing # once more: only an installed clang says which package its sanitizers are in
-mkdir -p build
-configurations=()
+# compile PRESET: a configuration without tests; that it builds is what it has to show.
+compile() {
+    local preset=$1 result=failed
+    build "$preset" && result=built
+    configurations+=("$preset=$result")
+}
 
 # Each configuration leaves out what another one has already shown.
-run dev
-if [ "${1-}" != quick ]; then
+
+native() {
+    install_for_native
+    run dev
     run dev-clang -LE '^(slow|lint|install)$'
     run tsan -LE '^(slow|lint|install|headers)$'
     run release -LE '^headers$'
-fi
+}
+
+windows() {
+    install_for_windows
+    [ -x build/release/examples/06_async_server ] || build release # its programs talk to those under Wine
+    run windows-dev -LE '^(slow|lint|headers)$'
+    run windows -LE '^lint$'
+    compile windows-clang
+    compile windows-i686
+    tools/wine.sh --stop
+}
+
+case "${1-}" in
+    "") native; windows ;;
+    native | windows) "$1" ;;
+    quick) install_for_native; run dev ;;
+    *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
 
 echo
 python3 tools/test_summary.py "${configurations[@]}"

@@ -17,26 +17,28 @@ cpu=(taskset -c "${P2P_WINE_CPU:-0}")
 ulimit -Sn "$(ulimit -Hn)" # the server keeps the one it was started with
 
 # Wine's services inherit the standard handles of whatever starts them, and would keep a pipe to CTest open for ever:
-# so they are started first, with none.
+# so they are started first, with none. The mark is for those who come meanwhile.
+mark=$WINEPREFIX/started
 start() {
     exec 9>&- # the lock: the server would inherit it
-    mkdir -p "$WINEPREFIX"
+    mkdir -p "$WINEPREFIX" && rm -f "$mark" || return
     "${cpu[@]}" wineserver -p < /dev/null > /dev/null 2>&1 || true
-    "${cpu[@]}" timeout 180 wine wineboot -i < /dev/null > /dev/null 2>&1
-    "${cpu[@]}" wine reg add 'HKCU\Software\Wine' /v Version /d win10 /f < /dev/null > /dev/null 2>&1
+    "${cpu[@]}" timeout 180 wine wineboot -i < /dev/null > /dev/null 2>&1 &&
+        "${cpu[@]}" wine reg add 'HKCU\Software\Wine' /v Version /d win10 /f < /dev/null > /dev/null 2>&1 &&
+        touch "$mark"
 }
 
 is_running() {
-    [ -d "$WINEPREFIX" ] && wineserver -k0 2> /dev/null
+    [ -e "$mark" ] && wineserver -k0 2> /dev/null
 }
 
 case "${1-}" in
     "") sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
-    --stop) is_running && wineserver -k; exit 0 ;;
+    --stop) [ -d "$WINEPREFIX" ] && wineserver -k; exit 0 ;;
 esac
 
 if ! is_running; then
     mkdir -p "$(dirname "$WINEPREFIX")"
-    ( flock 9; is_running || start ) 9> "$WINEPREFIX.lock"
+    ( flock 9; is_running || start ) 9> "$WINEPREFIX.lock" || { echo "$0: Wine can't be started" >&2; exit 1; }
 fi
 exec "${cpu[@]}" wine "$@"

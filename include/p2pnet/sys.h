@@ -37,6 +37,7 @@ typedef struct p2p_iov { char *base; size_t len; } p2p_iov;
 #define P2P_SYS_BOUND 0x10u
 #define P2P_SYS_REGULAR_FILE 0x20u
 #define P2P_SYS_NONBLOCKING 0x40u
+#define P2P_SYS_MODE_UNKNOWN 0x80u /**< Windows can't tell whether P2P_SYS_NONBLOCKING */
 
 typedef enum p2p_sys_option {
     P2P_SYS_NODELAY,         /**< TCP_NODELAY: gathering is done by the library, not by Nagle */
@@ -64,7 +65,7 @@ typedef struct p2p_sys_ops {
     /* sockets; new handles are never inherited by child programs */
     int (*open)(p2p_handle_t *out, const p2p_address_t *family_of, p2p_socket_type_t type); /**< blocking */
     int (*close)(p2p_handle_t handle);
-    int (*inspect)(p2p_handle_t handle); /**< P2P_SYS_* bits; Windows can't tell P2P_SYS_NONBLOCKING */
+    int (*inspect)(p2p_handle_t handle); /**< P2P_SYS_* bits */
     int (*set_nonblocking)(p2p_handle_t handle, int enabled);
     int (*set_option)(p2p_handle_t handle, p2p_sys_option option, int value);
     int (*bind)(p2p_handle_t handle, const p2p_address_t *address);

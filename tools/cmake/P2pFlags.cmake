@@ -3,7 +3,9 @@
 # The warnings every file is free of. An error only where a preset says so (CMAKE_COMPILE_WARNING_AS_ERROR).
 add_library(p2pnet_warnings INTERFACE)
 if(MSVC)
-    target_compile_options(p2pnet_warnings INTERFACE /W4)
+    # What C11 allows and this code means: constant conditions (4127), flexible arrays (4200), initializers that are not
+    # constant or hold addresses of variables (4204, 4221), bit fields of bool (4214), ~ of a constant cut off (4310).
+    target_compile_options(p2pnet_warnings INTERFACE /W4 /wd4127 /wd4200 /wd4204 /wd4214 /wd4221 /wd4310)
 else()
     target_compile_options(p2pnet_warnings INTERFACE
         -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla)
@@ -31,4 +33,9 @@ endif()
 
 function(p2p_use_c11 target)
     set_target_properties(${target} PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+    if(MSVC) # Visual Studio 2022 17.5 is the first that has <stdatomic.h>, behind this option
+        target_compile_options(${target} PRIVATE /utf-8 /experimental:c11atomics)
+        # Nor does it know the keyword before 17.8.
+        target_compile_definitions(${target} PRIVATE _CRT_SECURE_NO_WARNINGS "_Thread_local=__declspec(thread)")
+    endif()
 endfunction()
