@@ -49,9 +49,11 @@ typedef struct p2p_address {
 P2P_API p2p_socket_t *p2p_socket_create(p2p_socket_type_t type);
 
 /**
- * Take over an existing handle: listening, connected, connecting or fresh. (On Windows a connect
- * under way can't be told from none: call p2p_socket_connect with the same address, before
- * or after adding it to a loop.) Afterwards it is p2pnet's to close. Its blocking mode is taken to be "blocking" until p2p_socket_set_nonblocking.
+ * Take over an existing handle: listening, connected, connecting or fresh. Afterwards it is
+ * p2pnet's to close. Its blocking mode is taken to be "blocking" until p2p_socket_set_nonblocking.
+ *
+ * Windows tells neither the mode, so that the handle is made blocking here, nor whether a connect
+ * is under way: call p2p_socket_connect with the same address.
  *
  * @return the socket; NULL with P2P_ERR_INVALID (not a socket of that type) or NO_MEMORY, and
  *         then the handle is still yours.
