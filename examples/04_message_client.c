@@ -66,7 +66,7 @@ static void on_connect(p2p_socket_t *socket, int error, void *user_data) {
         stop(client, EXIT_FAILURE);
         return;
     }
-    fprintf(stderr, "connected; each line is a message, Ctrl-D ends\n");
+    fprintf(stderr, "connected; each line is a message, %s ends\n", end_of_input_keys);
     client->connected = 1;
     stop_when_done(client);
 }

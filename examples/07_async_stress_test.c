@@ -11,7 +11,6 @@
  */
 #include "common.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,7 +297,7 @@ static int print_result(test_t *test) {
     double seconds = test->end_ns > test->begin_ns ? (double)(test->end_ns - test->begin_ns) / 1e9 : 0;
     char idle[32] = "-";
     if (test->idle_cpu_percent >= 0) snprintf(idle, sizeof idle, "%.2f", test->idle_cpu_percent);
-    qsort(test->latency_ns, test->received, sizeof test->latency_ns[0], compare);
+    qsort(test->latency_ns, (size_t)test->received, sizeof test->latency_ns[0], compare);
 
     if (!settings->no_header) {
         printf("%-10s %7s %9s %6s %6s %9s %9s %9s %11s %10s\n", "backend", "clients", "messages", "lost", "wrong",
@@ -341,9 +340,9 @@ static int run(test_t *test) {
 static int prepare(test_t *test) {
     const settings_t *settings = &test->settings;
     test->clients = calloc(settings->clients, sizeof test->clients[0]);
-    test->latency_ns = calloc((size_t)settings->clients * settings->messages, sizeof test->latency_ns[0]);
+    test->latency_ns = calloc(settings->clients, settings->messages * sizeof test->latency_ns[0]);
     test->payload = malloc(settings->size + 1);
-    int64_t *sent_at_ns = calloc((size_t)settings->clients * settings->depth, sizeof sent_at_ns[0]);
+    int64_t *sent_at_ns = calloc(settings->clients, settings->depth * sizeof sent_at_ns[0]);
     if (test->clients != NULL) test->clients[0].sent_at_ns = sent_at_ns;
     if (test->clients == NULL || test->latency_ns == NULL || test->payload == NULL || sent_at_ns == NULL) return 0;
     for (uint32_t i = 0; i < settings->clients; i++) {
@@ -366,38 +365,36 @@ static void clean_up(test_t *test) {
     free(test->payload);
 }
 
+/* The number given, if one was. */
+static uint32_t number_or(uint32_t otherwise, const char *name, const char *text, long min, long max) {
+    return text != NULL ? (uint32_t)parse_number(name, text, min, max) : otherwise;
+}
+
 static void read_arguments(int argc, char **argv, settings_t *settings) {
-    static const struct option known[] = {
-        { "backend", required_argument, NULL, 'b' },
-        { "clients", required_argument, NULL, 'c' },
-        { "messages", required_argument, NULL, 'm' },
-        { "size", required_argument, NULL, 's' },
-        { "depth", required_argument, NULL, 'd' },
-        { "connect", required_argument, NULL, 'a' },
-        { "server-pid", required_argument, NULL, 'p' },
-        { "no-header", no_argument, NULL, 'n' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+    char *backend = NULL, *clients = NULL, *messages = NULL, *size = NULL, *depth = NULL;
+    char *connect = NULL, *server_pid = NULL, *no_header = NULL;
+    const option_t known[] = {
+        { "--backend", &backend, 0 },
+        { "--clients", &clients, 0 },
+        { "--messages", &messages, 0 },
+        { "--size", &size, 0 },
+        { "--depth", &depth, 0 },
+        { "--connect", &connect, 0 },
+        { "--server-pid", &server_pid, 0 },
+        { "--no-header", &no_header, 1 },
+        { NULL, NULL, 0 },
     };
-    int letter;
-    while ((letter = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        switch (letter) {
-        case 'b': settings->backend = optarg; break;
-        case 'c': settings->clients = (uint32_t)parse_number("--clients", optarg, 1, 100000); break;
-        case 'm': settings->messages = (uint32_t)parse_number("--messages", optarg, 1, 10000000); break;
-        case 's': settings->size = (uint32_t)parse_number("--size", optarg, 0, P2P_DEFAULT_MAX_MESSAGE_SIZE); break;
-        case 'd': settings->depth = (uint32_t)parse_number("--depth", optarg, 1, 10000); break;
-        case 'a': parse_endpoint(optarg, &settings->address, &settings->port); break;
-        case 'p': settings->server_pid = parse_number("--server-pid", optarg, 1, 0x7fffffff); break;
-        case 'n': settings->no_header = 1; break;
-        default:
-            fprintf(letter == 'h' ? stdout : stderr,
-                    "usage: %s [--backend NAME] [--clients N] [--messages N] [--size BYTES] [--depth N]\n"
-                    "       [--connect ADDRESS:PORT [--server-pid PID]] [--no-header]\n",
-                    argv[0]);
-            exit(letter == 'h' ? EXIT_SUCCESS : 2);
-        }
-    }
+    read_options(argc, argv, known, 0,
+                 "[--backend NAME] [--clients N] [--messages N] [--size BYTES] [--depth N]\n"
+                 "       [--connect ADDRESS:PORT [--server-pid PID]] [--no-header]");
+    settings->backend = backend;
+    settings->clients = number_or(settings->clients, "--clients", clients, 1, 100000);
+    settings->messages = number_or(settings->messages, "--messages", messages, 1, 10000000);
+    settings->size = number_or(settings->size, "--size", size, 0, P2P_DEFAULT_MAX_MESSAGE_SIZE);
+    settings->depth = number_or(settings->depth, "--depth", depth, 1, 10000);
+    if (connect != NULL) parse_endpoint(connect, &settings->address, &settings->port);
+    if (server_pid != NULL) settings->server_pid = parse_number("--server-pid", server_pid, 1, 0x7fffffff);
+    settings->no_header = no_header != NULL;
     uint32_t depth_max = IN_FLIGHT_BYTES_MAX / (settings->size + P2P_FRAME_HEADER_SIZE);
     if (depth_max == 0) depth_max = 1;
     if (settings->depth > depth_max) {

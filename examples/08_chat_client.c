@@ -3,7 +3,7 @@
  *
  *   08_chat_client [--backend NAME] [--address A] [--port N] [NAME]
  *
- * Commands: /nick NAME, /who, /quit. Ctrl-D quits, too.
+ * Commands: /nick NAME, /who, /quit. Ctrl-D (Ctrl-Z and Enter on Windows) quits, too.
  */
 #include "common.h"
 

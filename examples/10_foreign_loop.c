@@ -5,14 +5,12 @@
  *
  * The server answers each message, a number N, with how many primes there are up to N. Counting would hold up
  * the loop, so a worker thread counts and posts the result. The foreign loop here is that of a game: it draws
- * a frame 20 times a second and sleeps in poll() between. Three calls make p2pnet its guest: ask for the
- * timeout, wait for the handle, run one turn.
+ * a frame 20 times a second and sleeps in poll() (on Windows WSAPoll()) between. Three calls make p2pnet its guest:
+ * ask for the timeout, wait for the handle, run one turn.
  */
 #include "common.h"
 
 #include <limits.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +36,8 @@ typedef struct job {
 typedef struct server {
     p2p_event_loop_t *loop;
     unsigned long answers;
-    /* Shared with the worker, under the mutex. */
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    lock_t *lock;
+    /* Shared with the worker, under the lock. */
     job_t *first, **last;
     int stopping;
 } server_t;
@@ -88,26 +85,25 @@ static void on_job_done(void *user_data) {
     free(job);
 }
 
-static void *work(void *user_data) {
+static void work(void *user_data) {
     server_t *server = user_data;
-    pthread_mutex_lock(&server->mutex);
+    enter_lock(server->lock);
     for (;;) {
-        while (server->first == NULL && !server->stopping) pthread_cond_wait(&server->changed, &server->mutex);
+        while (server->first == NULL && !server->stopping) wait_in_lock(server->lock);
         job_t *job = server->first;
         if (job == NULL) break;
         server->first = job->next;
         if (server->first == NULL) server->last = &server->first;
         int stopping = server->stopping;
-        pthread_mutex_unlock(&server->mutex);
+        leave_lock(server->lock);
 
         if (!stopping) job->primes = count_primes(job->number);
         /* Wakes the loop. This fails only for lack of memory. */
         if (p2p_event_loop_post(server->loop, on_job_done, job) < 0) exit(fail("post"));
 
-        pthread_mutex_lock(&server->mutex);
+        enter_lock(server->lock);
     }
-    pthread_mutex_unlock(&server->mutex);
-    return NULL;
+    leave_lock(server->lock);
 }
 
 /* ---- the server: in the loop's thread ----------------------------------------------------- */
@@ -127,11 +123,11 @@ static void on_message(p2p_socket_t *socket, const void *data, uint32_t length, 
     client->jobs++;
 
     server_t *server = client->server;
-    pthread_mutex_lock(&server->mutex);
+    enter_lock(server->lock);
     *server->last = job;
     server->last = &job->next;
-    pthread_cond_signal(&server->changed);
-    pthread_mutex_unlock(&server->mutex);
+    signal_lock(server->lock);
+    leave_lock(server->lock);
 }
 
 static void on_end(p2p_socket_t *socket, void *user_data) {
@@ -178,9 +174,8 @@ static void on_connection(p2p_socket_t *listener, void *user_data) {
 /* ---- the foreign loop --------------------------------------------------------------------- */
 
 static int foreign_loop(server_t *server) {
-    struct pollfd ready = { .fd = p2p_event_loop_backend_handle(server->loop), .events = POLLIN };
-    nfds_t count = ready.fd != P2P_INVALID_HANDLE;
-    if (count == 0) {
+    p2p_handle_t handle = p2p_event_loop_backend_handle(server->loop);
+    if (handle == P2P_INVALID_HANDLE) {
         printf("backend %s has no handle to wait for: looking once a frame instead\n",
                p2p_event_loop_backend_name(server->loop));
     }
@@ -195,8 +190,7 @@ static int foreign_loop(server_t *server) {
         int guest_timeout_ms = p2p_event_loop_next_timeout(server->loop);
         if (guest_timeout_ms >= 0 && guest_timeout_ms < timeout_ms) timeout_ms = guest_timeout_ms;
 
-        /* A signal may end the sleep, which does no harm. */
-        poll(&ready, count, timeout_ms);
+        wait_readable(handle, timeout_ms);
 
         /* One turn without waiting. Cheap when there is nothing to do. */
         if (p2p_event_loop_run_once(server->loop, 0) < 0) return fail("run once");
@@ -220,20 +214,19 @@ static int serve(server_t *server, p2p_socket_t *listener, const options_t *opti
     p2p_address_format(&address, text, sizeof text);
     printf("listening on %s (backend %s)\n", text, p2p_event_loop_backend_name(server->loop));
 
-    pthread_t worker;
-    int error = pthread_create(&worker, NULL, work, server);
-    if (error != 0) {
-        fprintf(stderr, "thread: %s\n", strerror(error));
+    thread_t *worker = start_thread(work, server);
+    if (worker == NULL) {
+        fprintf(stderr, "no thread could be started\n");
         return EXIT_FAILURE;
     }
     int status = foreign_loop(server);
 
     /* The worker gives back what is still waiting, uncounted. It must be gone before the loop is freed. */
-    pthread_mutex_lock(&server->mutex);
+    enter_lock(server->lock);
     server->stopping = 1;
-    pthread_cond_signal(&server->changed);
-    pthread_mutex_unlock(&server->mutex);
-    pthread_join(worker, NULL);
+    signal_lock(server->lock);
+    leave_lock(server->lock);
+    join_thread(worker);
     return status;
 }
 
@@ -246,8 +239,7 @@ int main(int argc, char **argv) {
     loop_options.backend = options.backend;
     server_t server = {
         .loop = p2p_event_loop_create_with(&loop_options),
-        .mutex = PTHREAD_MUTEX_INITIALIZER,
-        .changed = PTHREAD_COND_INITIALIZER,
+        .lock = create_lock(),
         .last = &server.first,
     };
     p2p_socket_t *listener = p2p_socket_create(P2P_TCP);
@@ -256,6 +248,8 @@ int main(int argc, char **argv) {
         fail_loop();
     } else if (listener == NULL) {
         fail("socket");
+    } else if (server.lock == NULL) {
+        fprintf(stderr, "not enough memory\n");
     } else {
         stop_on_ctrl_c(server.loop);
         status = serve(&server, listener, &options);
@@ -265,6 +259,7 @@ int main(int argc, char **argv) {
     stop_on_ctrl_c(NULL);
     p2p_event_loop_free(server.loop);
     p2p_socket_close(listener);
+    free_lock(server.lock);
     p2p_cleanup();
     return status;
 }

@@ -1,9 +1,7 @@
 /* Milestone 1.2: messages on sockets outside a loop, blocking and not. */
 #include "fixture.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define MAX P2P_DEFAULT_MAX_MESSAGE_SIZE
 
@@ -29,7 +27,7 @@ static void the_classic_loop_serves_a_client_until_it_leaves(void **state) {
     (void)state;
     static const char *const texts[] = { "one", "two", "", "four" };
     char back[16];
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     for (size_t i = 0; i < COUNT_OF(texts); i++) assert_true(raw_send_text(fd, texts[i]));
     raw_fin(fd);
@@ -46,24 +44,24 @@ static void the_classic_loop_serves_a_client_until_it_leaves(void **state) {
         assert_memory_equal(back, texts[i], strlen(texts[i]));
     }
     assert_int_equal(raw_recv_end(fd), 0);
-    close(fd);
+    os_close(fd);
 }
 
 static void the_length_is_four_bytes_big_endian(void **state) {
     (void)state;
     uint8_t bytes[7];
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_message_send_data(sock, "abc", 3), 0);
     assert_true(raw_recv(fd, bytes, sizeof bytes));
     assert_memory_equal(bytes, "\0\0\0\3abc", sizeof bytes);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void a_message_of_no_bytes_is_a_message(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     p2p_message_t *empty = p2p_message_create(NULL, 0);
     assert_non_null(empty->data);
@@ -75,47 +73,46 @@ static void a_message_of_no_bytes_is_a_message(void **state) {
     assert_true(raw_send_header(fd, 0));
     expect_text(sock, "");
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 /* ---- large ones, with the raw peer in a thread of its own ---- */
 
 typedef struct mirror {
-    int fd;
+    p2p_handle_t fd;
     uint32_t length;
     bool ok;
 } mirror;
 
-static void *mirror_frame(void *arg) {
+static void mirror_frame(void *arg) {
     mirror *m = arg;
     uint8_t *data = malloc(m->length);
     m->ok =
         data != NULL && raw_recv_frame(m->fd, data, m->length) == m->length && raw_send_frame(m->fd, data, m->length);
     free(data);
-    return NULL;
 }
 
 static void a_message_of_the_largest_size_goes_both_ways(void **state) {
     (void)state;
     mirror m = { .length = MAX };
-    pthread_t thread;
+    os_thread thread;
     uint8_t *data = malloc(MAX);
     raw_fill(data, MAX, 1);
     p2p_socket_t *sock = socket_pair(&m.fd);
-    assert_int_equal(pthread_create(&thread, NULL, mirror_frame, &m), 0);
+    assert_int_equal(os_thread_start(&thread, mirror_frame, &m), 0);
     assert_int_equal(p2p_message_send_data(sock, data, MAX), 0);
     expect_message(sock, data, MAX);
-    pthread_join(thread, NULL);
+    os_thread_join(&thread);
     assert_true(m.ok);
     free(data);
     p2p_socket_close(sock);
-    close(m.fd);
+    os_close(m.fd);
 }
 
 static void one_byte_more_is_refused_on_send_and_nothing_is_sent(void **state) {
     (void)state;
     char back[8];
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     p2p_message_t *message = p2p_message_create(NULL, MAX + 1);
     assert_non_null(message);
@@ -125,12 +122,12 @@ static void one_byte_more_is_refused_on_send_and_nothing_is_sent(void **state) {
     assert_int_equal(p2p_message_send_data(sock, "next", 4), 0);
     assert_int_equal(raw_recv_frame(fd, back, sizeof back), 4);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void one_byte_more_is_refused_on_receive_by_its_header(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     size_t before = memory_in_use();
     assert_true(raw_send_text(fd, "before"));
@@ -140,12 +137,12 @@ static void one_byte_more_is_refused_on_receive_by_its_header(void **state) {
     assert_true(memory_in_use() < before + 65536);
     assert_null(p2p_message_recv(sock)); /* the connection is dead */
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void the_limit_can_be_set_for_a_socket(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_socket_set_max_message_size(sock, 4), 0);
     assert_int_equal(p2p_message_send_data(sock, "12345", 5), P2P_ERR_TOO_LONG);
@@ -159,7 +156,7 @@ static void the_limit_can_be_set_for_a_socket(void **state) {
     assert_true(raw_send_text(fd, "12345"));
     expect_failure(sock, P2P_ERR_TOO_LONG);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 /* ---- how a connection ends ---- */
@@ -169,10 +166,10 @@ static void an_end_inside_a_message_is_TRUNCATED_wherever_it_is(void **state) {
     uint8_t frame[9];
     raw_frame(frame, "12345", 5);
     for (size_t cut = 0; cut < sizeof frame; cut++) {
-        int fd;
+        p2p_handle_t fd;
         p2p_socket_t *sock = socket_pair(&fd);
         assert_true(raw_send(fd, frame, cut));
-        close(fd);
+        os_close(fd);
         expect_failure(sock, cut == 0 ? P2P_ERR_CLOSED : P2P_ERR_TRUNCATED);
         p2p_socket_close(sock);
     }
@@ -180,7 +177,7 @@ static void an_end_inside_a_message_is_TRUNCATED_wherever_it_is(void **state) {
 
 static void a_reset_is_RESET(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     raw_reset(fd);
     expect_failure(sock, P2P_ERR_RESET);
@@ -202,7 +199,7 @@ static void a_socket_that_is_not_connected_is_NOT_CONNECTED(void **state) {
 static void a_nonblocking_socket_keeps_what_has_arrived(void **state) {
     (void)state;
     uint8_t frame[9];
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_socket_set_nonblocking(sock, 1), 0);
     expect_failure(sock, P2P_ERR_WOULD_BLOCK);
@@ -217,13 +214,13 @@ static void a_nonblocking_socket_keeps_what_has_arrived(void **state) {
     expect_text(sock, "12345");
     expect_failure(sock, P2P_ERR_WOULD_BLOCK);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void a_nonblocking_send_takes_messages_whole_or_not_at_all(void **state) {
     (void)state;
     static uint8_t data[50000], back[50000];
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_socket_set_nonblocking(sock, 1), 0);
     uint32_t taken = 0;
@@ -249,12 +246,12 @@ static void a_nonblocking_send_takes_messages_whole_or_not_at_all(void **state) 
     assert_int_equal(raw_recv_frame(fd, back, sizeof back), 4);
     assert_memory_equal(back, "last", 4);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void memory_grows_with_bytes_received_not_with_bytes_claimed(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_socket_set_nonblocking(sock, 1), 0);
     size_t before = memory_in_use();
@@ -264,7 +261,7 @@ static void memory_grows_with_bytes_received_not_with_bytes_claimed(void **state
     expect_failure(sock, P2P_ERR_WOULD_BLOCK);
     assert_true(memory_in_use() < before + 65536);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 /* ---- messages by themselves ---- */
@@ -293,7 +290,7 @@ static void a_message_no_frame_can_carry_is_TOO_LONG(void **state) {
 
 static void null_is_INVALID_everywhere(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     p2p_message_t *message = p2p_message_create("x", 1);
     assert_int_equal(p2p_message_send(NULL, message), P2P_ERR_INVALID);
@@ -303,7 +300,7 @@ static void null_is_INVALID_everywhere(void **state) {
     expect_failure(NULL, P2P_ERR_INVALID);
     p2p_message_free(message);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void messages_on_a_datagram_socket_are_INVALID(void **state) {

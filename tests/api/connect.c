@@ -2,9 +2,6 @@
 #include "echo.h"
 #include "probe.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 static void expect_error(int given, int expected) {
     assert_string_equal(p2p_error_name(given), p2p_error_name(expected));
@@ -20,30 +17,29 @@ static void add_fresh(probe *p, p2p_event_loop_t *loop, const p2p_socket_callbac
 /* A port of 127.0.0.1 where nobody listens. */
 static uint16_t dead_port(void) {
     uint16_t port;
-    close(raw_listen(&port, 1));
+    os_close(raw_listen(&port, 1));
     return port;
 }
 
 /* A listener whose queue is full, so that further attempts to connect stay without an answer. */
 typedef struct full_listener {
-    int fd, inside[8];
+    p2p_handle_t fd, inside[8];
     uint16_t port;
 } full_listener;
 
 static void full_listener_open(full_listener *full) {
     full->fd = raw_listen(&full->port, 0);
     for (size_t i = 0; i < COUNT_OF(full->inside); i++) {
-        full->inside[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        struct sockaddr_storage address;
-        socklen_t size = sizeof address;
-        assert_int_equal(getsockname(full->fd, (struct sockaddr *)&address, &size), 0);
-        connect(full->inside[i], (struct sockaddr *)&address, size);
+        struct sockaddr_in address = os_loopback(full->port);
+        full->inside[i] = os_socket(AF_INET, SOCK_STREAM);
+        assert_int_equal(os_set_nonblocking(full->inside[i], true), 0);
+        os_connect(full->inside[i], (struct sockaddr *)&address, sizeof address);
     }
 }
 
 static void full_listener_close(full_listener *full) {
-    for (size_t i = 0; i < COUNT_OF(full->inside); i++) close(full->inside[i]);
-    close(full->fd);
+    for (size_t i = 0; i < COUNT_OF(full->inside); i++) os_close(full->inside[i]);
+    os_close(full->fd);
 }
 
 /* ---- success ---- */
@@ -52,7 +48,7 @@ static void success_is_told_once_and_not_inside_the_call(void **state) {
     (void)state;
     probe p = { 0 };
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, &probe_by_read);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
@@ -69,7 +65,7 @@ static void success_is_told_once_and_not_inside_the_call(void **state) {
     assert_string_equal(p.text, "answer|");
     probe_close(&p);
     expect_error(p.reason, 0);
-    close(listener);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -77,7 +73,7 @@ static void after_success_an_idle_connection_causes_no_wakeups(void **state) {
     (void)state;
     probe p = { 0 };
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, &probe_by_read);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
@@ -87,7 +83,7 @@ static void after_success_an_idle_connection_causes_no_wakeups(void **state) {
     loop_settle(loop);
     assert_int_equal(loop_stats(loop).wakeups, wakeups);
     probe_close(&p);
-    close(listener);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -95,7 +91,7 @@ static void without_on_connect_success_is_silent_and_the_socket_works(void **sta
     (void)state;
     probe p = { 0 };
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, NULL);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
@@ -105,8 +101,8 @@ static void without_on_connect_success_is_silent_and_the_socket_works(void **sta
     assert_string_equal(p.trace, "r");
     p2p_socket_close(p.sock);
     loop_settle(loop);
-    close(p.fd);
-    close(listener);
+    os_close(p.fd);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -114,7 +110,7 @@ static void messages_sent_before_the_answer_are_queued(void **state) {
     (void)state;
     probe p = { 0 };
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, &probe_by_read);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
@@ -125,7 +121,7 @@ static void messages_sent_before_the_answer_are_queued(void **state) {
     loop_expect_text(loop, p.fd, "two");
     RUN_UNTIL(loop, p.connects == 1);
     probe_close(&p);
-    close(listener);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -144,7 +140,7 @@ static void a_send_on_a_fresh_socket_is_NOT_CONNECTED(void **state) {
 static void an_attempt_begun_outside_is_answered_inside(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     uint16_t ports[2] = { port, dead_port() };
     for (int i = 0; i < 2; i++) {
         probe p = { 0 };
@@ -164,7 +160,7 @@ static void an_attempt_begun_outside_is_answered_inside(void **state) {
         }
         p2p_event_loop_free(loop);
     }
-    close(listener);
+    os_close(listener);
 }
 
 static void connect_from_on_connect(probe *p, char what) {
@@ -201,13 +197,13 @@ static void a_fresh_socket_in_a_loop_can_also_listen(void **state) {
     assert_int_equal(p2p_event_loop_add_socket(loop, sock, NULL, NULL), 0);
     assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
     assert_int_equal(p2p_socket_listen(sock, 0), 0);
-    int fd = raw_connect(socket_port(sock));
-    assert_true(fd >= 0);
+    p2p_handle_t fd = raw_connect(socket_port(sock));
+    assert_true(fd != P2P_INVALID_HANDLE);
     p2p_socket_t *client = NULL;
     RUN_UNTIL(loop, (client = p2p_socket_accept(sock)) != NULL);
     p2p_socket_close(client);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_free(loop);
 }
 
@@ -265,7 +261,7 @@ static void an_attempt_that_fails_in_the_call_is_not_answered_again(void **state
     (void)state;
     probe p = { 0 };
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, &probe_by_read);
     assert_int_equal(p2p_socket_connect(p.sock, "no address", 1), P2P_ERR_BAD_ADDRESS);
@@ -279,7 +275,7 @@ static void an_attempt_that_fails_in_the_call_is_not_answered_again(void **state
     assert_int_equal(p.connect_error, 0);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), P2P_ERR_ALREADY);
     probe_close(&p);
-    close(listener);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -288,7 +284,7 @@ static void an_attempt_that_fails_in_the_call_is_not_answered_again(void **state
 static void close_right_after_the_call_is_followed_by_on_close_only(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 4);
+    p2p_handle_t listener = raw_listen(&port, 4);
     uint16_t ports[2] = { port, dead_port() };
     for (int i = 0; i < 4; i++) {
         probe p = { 0 };
@@ -306,7 +302,7 @@ static void close_right_after_the_call_is_followed_by_on_close_only(void **state
         assert_string_equal(p.trace, "x");
         p2p_event_loop_free(loop);
     }
-    close(listener);
+    os_close(listener);
 }
 
 static void close_while_nobody_answers_is_followed_by_on_close_only(void **state) {
@@ -341,20 +337,20 @@ static void what_was_queued_is_delivered_although_closed_before_the_answer(void 
     probe p = { 0 };
     uint16_t port;
     char text[8] = { 0 };
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, &probe_by_read);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
     assert_int_equal(p2p_message_send_data(p.sock, "goodbye", 7), 0);
     p2p_socket_close(p.sock);
-    int fd = raw_accept(listener);
+    p2p_handle_t fd = raw_accept(listener);
     assert_int_equal(loop_recv_frame(loop, fd, text, 7), 7);
     assert_string_equal(text, "goodbye");
     assert_int_equal(loop_recv_end(loop, fd), 0);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_run(loop);
     assert_string_equal(p.trace, "x");
-    close(listener);
+    os_close(listener);
     p2p_event_loop_free(loop);
 }
 
@@ -397,7 +393,7 @@ static void close_on_connect(probe *p, char what) {
 static void close_inside_on_connect(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 4);
+    p2p_handle_t listener = raw_listen(&port, 4);
     uint16_t ports[2] = { port, dead_port() };
     for (int i = 0; i < 2; i++) {
         probe p = { .hook = close_on_connect };
@@ -408,7 +404,7 @@ static void close_inside_on_connect(void **state) {
         assert_string_equal(p.trace, "cx");
         p2p_event_loop_free(loop);
     }
-    close(listener);
+    os_close(listener);
 }
 
 int main(int argc, char **argv) {

@@ -1,6 +1,13 @@
 /* UDP in a loop. */
 #include "fixture.h"
 
+/* Whether it is told that nobody was there to take a datagram: see p2p_datagram_send. */
+#if defined(_WIN32)
+enum { REFUSALS_TOLD = 0 };
+#else
+enum { REFUSALS_TOLD = 1 };
+#endif
+
 typedef struct peer {
     p2p_socket_t *sock;
     unsigned reads, received, empty, refused, errors;
@@ -134,7 +141,7 @@ static void close_inside_on_read(void **state) {
     p2p_event_loop_free(loop);
 }
 
-/* Nobody there: the system reports it on a later call. It must end neither the socket nor in a spin. */
+/* Nobody there: the system may report it on a later call. It must end neither the socket nor in a spin. */
 static void a_refused_datagram_does_not_end_the_socket(void **state) {
     (void)state;
     peer client = { 0 }, server = { 0 };
@@ -151,7 +158,7 @@ static void a_refused_datagram_does_not_end_the_socket(void **state) {
     uint64_t wakeups = loop_stats(loop).wakeups;
     loop_settle(loop);
     assert_int_equal(loop_stats(loop).wakeups, wakeups);
-    assert_int_equal(client.refused + client.errors, 1); /* told once, in one way or the other */
+    assert_int_equal(client.refused + client.errors, REFUSALS_TOLD); /* once, in one way or the other */
     server.sock = p2p_socket_create(P2P_UDP);
     assert_int_equal(p2p_socket_bind(server.sock, "127.0.0.1", port), 0);
     assert_int_equal(p2p_event_loop_add_socket_with(loop, server.sock, &callbacks, &server), 0);

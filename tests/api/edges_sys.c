@@ -1,9 +1,6 @@
 /* The corners that only a failing or counted system call leads to: a system table with a few entries replaced. */
 #include "probe.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define MIB (1024u * 1024u)
 
@@ -13,9 +10,9 @@ static void expect_error(int given, int expected) {
 
 /* ---- the table ---- */
 
-/* What fails at present, with which errno; 0 is "nothing". */
+/* What fails at present, with which number of the system's; 0 is "nothing". */
 static struct {
-    int send, set_nonblocking, wait, epoll_ctl;
+    int send, set_nonblocking, wait, epoll_ctl, accept;
     unsigned waits; /* counted */
 } faults;
 
@@ -30,6 +27,10 @@ static int64_t faulty_send(p2p_handle_t handle, const void *data, size_t size, i
 static int faulty_set_nonblocking(p2p_handle_t handle, int enabled) {
     return faults.set_nonblocking != 0 ? -faults.set_nonblocking
                                        : p2p_sys_default()->set_nonblocking(handle, enabled);
+}
+
+static int faulty_accept(p2p_handle_t listener, p2p_handle_t *out, int nonblocking) {
+    return faults.accept != 0 ? -faults.accept : p2p_sys_default()->accept(listener, out, nonblocking);
 }
 
 static int faulty_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
@@ -61,6 +62,7 @@ static int setup(void **state) {
     table.send = faulty_send;
     table.sendv = faulty_sendv;
     table.set_nonblocking = faulty_set_nonblocking;
+    table.accept = faulty_accept;
     if (table.epoll_ctl != NULL) {
         table.epoll_ctl = faulty_epoll_ctl;
         table.epoll_wait = faulty_epoll_wait;
@@ -95,8 +97,8 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
     RUN_UNTIL(loop, p.messages == 1);
     loop_settle(loop);
     assert_int_equal(p.messages, 1);
-    faults.send = ETIMEDOUT;
-    RUN_UNTIL(loop, (recv(p.fd, forgotten, sizeof forgotten, MSG_DONTWAIT), p.messages == 3));
+    faults.send = os_number(ETIMEDOUT);
+    RUN_UNTIL(loop, (os_recv_now(p.fd, forgotten, sizeof forgotten), p.messages == 3));
     assert_true(raw_fin(p.fd));
     RUN_UNTIL(loop, p.ends == 1);
     expect_error(p.end, P2P_ERR_TIMED_OUT);
@@ -111,18 +113,18 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
 static void a_failed_write_is_told_to_on_error_once(void **state) {
     (void)state;
     static const struct {
-        int os_error, told;
+        int error, told;
     } failures[] = { { ETIMEDOUT, P2P_ERR_TIMED_OUT }, { ECONNRESET, P2P_ERR_RESET }, { EPIPE, P2P_ERR_RESET },
                      { EHOSTUNREACH, P2P_ERR_UNREACHABLE }, { ENOMEM, P2P_ERR_NO_MEMORY } };
     for (size_t i = 0; i < COUNT_OF(failures); i++) {
         probe p = { 0 };
         p2p_event_loop_t *loop = loop_create(NULL);
         probe_open(&p, loop, &probe_by_read);
-        faults.send = failures[i].os_error;
+        faults.send = os_number(failures[i].error);
         assert_int_equal(p2p_message_send_data(p.sock, "lost", 4), 0);
         loop_settle(loop);
-        close(p.fd);
-        p.fd = -1;
+        os_close(p.fd);
+        p.fd = P2P_INVALID_HANDLE;
         RUN_UNTIL(loop, p.errors > 0);
         loop_settle(loop);
         assert_string_equal(p.trace, "e");
@@ -160,7 +162,7 @@ static void freeing_with_a_drain_time_waits_for_the_peers_and_does_not_spin(void
     assert_true(faults.waits < 100); /* a spin makes many thousands */
     assert_int_equal(quick.closes, 1);
     assert_int_equal(slow.closes, 1);
-    close(slow.fd);
+    os_close(slow.fd);
 }
 
 static void the_system_error_of_a_failed_wait_is_kept(void **state) {
@@ -169,27 +171,79 @@ static void the_system_error_of_a_failed_wait_is_kept(void **state) {
     options.keep_running = 1;
     for (int once = 0; once < 2; once++) {
         p2p_event_loop_t *loop = loop_create(&options);
-        faults.wait = EINVAL;
+        faults.wait = os_number(EINVAL);
         for (int i = 0; i < 2; i++) { /* it stays so */
             if (once)
                 assert_true(p2p_event_loop_run_once(loop, 0) < 0);
             else
                 p2p_event_loop_run(loop);
             assert_int_not_equal(p2p_last_error(), 0);
-            assert_int_equal(p2p_last_os_error(), EINVAL);
+            assert_int_equal(p2p_last_os_error(), os_number(EINVAL));
         }
         faults.wait = 0;
         p2p_event_loop_free(loop);
     }
 }
 
+/* ---- no handles left ---- */
+
+typedef struct starved {
+    p2p_event_loop_t *loop;
+    unsigned accepted, errors;
+    int64_t first_ns, last_ns; /* error by the clock */
+} starved;
+
+static void accept_one(p2p_socket_t *listener, void *user_data) {
+    starved *s = user_data;
+    p2p_socket_t *accepted = p2p_socket_accept(listener);
+    if (accepted == NULL) return;
+    s->accepted++;
+    p2p_socket_close(accepted);
+}
+
+static void stop_at_the_third_error(p2p_socket_t *listener, int error, void *user_data) {
+    starved *s = user_data;
+    (void)listener;
+    expect_error(error, P2P_ERR_TOO_MANY_FILES);
+    s->last_ns = clock_ns();
+    if (s->errors++ == 0) s->first_ns = s->last_ns;
+    if (s->errors == 3) p2p_event_loop_stop(s->loop);
+}
+
+static void while_no_handle_is_left_a_listener_rests_and_loses_nobody(void **state) {
+    (void)state;
+    static const p2p_socket_callbacks_t callbacks = {
+        sizeof(p2p_socket_callbacks_t), accept_one, NULL, NULL, stop_at_the_third_error, NULL, NULL
+    };
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    uint16_t port;
+    p2p_handle_t fds[3];
+    options.accept_pause_ms = 20;
+    starved s = { .loop = loop_create(&options) };
+    p2p_socket_t *listener = socket_listening(&port);
+    assert_int_equal(p2p_event_loop_add_socket_with(s.loop, listener, &callbacks, &s), 0);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) fds[i] = raw_connect(port);
+    faults.accept = os_number(EMFILE);
+    faults.waits = 0;
+    p2p_event_loop_run(s.loop);
+    expect_error(p2p_last_error(), 0);
+    assert_int_equal(s.accepted, 0);
+    assert_true(faults.waits <= 12); /* two pauses, not a busy loop */
+    assert_true(s.last_ns - s.first_ns >= 35 * (int64_t)P2P_NS_PER_MS);
+    faults.accept = 0;
+    RUN_UNTIL(s.loop, s.accepted == COUNT_OF(fds));
+    for (size_t i = 0; i < COUNT_OF(fds); i++) os_close(fds[i]);
+    p2p_socket_close(listener);
+    p2p_event_loop_free(s.loop);
+}
+
 /* ---- the rest ---- */
 
 static void a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
-    faults.set_nonblocking = EINVAL;
+    faults.set_nonblocking = os_number(EINVAL);
     assert_true(p2p_socket_set_nonblocking(sock, 1) < 0);
     assert_null(p2p_message_recv(sock));
     faults.set_nonblocking = 0;
@@ -200,7 +254,7 @@ static void a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection(void
     assert_int_equal(message->length, 10);
     p2p_message_free(message);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void skip_unless_epoll(void) {
@@ -247,6 +301,7 @@ int main(int argc, char **argv) {
         FAULTY(a_failed_write_is_told_to_on_error_once),
         FAULTY(freeing_with_a_drain_time_waits_for_the_peers_and_does_not_spin),
         FAULTY(the_system_error_of_a_failed_wait_is_kept),
+        FAULTY(while_no_handle_is_left_a_listener_rests_and_loses_nobody),
         FAULTY(a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection),
         FAULTY(a_listener_the_backend_refuses_can_listen_later),
         FAULTY(a_datagram_socket_the_backend_refuses_can_be_bound_later),

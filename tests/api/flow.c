@@ -2,12 +2,7 @@
 #include "echo.h"
 #include "probe.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define KIB 1024u
 
@@ -15,7 +10,7 @@
 static void open_small(probe *p, p2p_event_loop_t *loop, const p2p_socket_callbacks_t *callbacks) {
     uint16_t port;
     p2p_socket_t *listener = socket_listening(&port);
-    int fd = raw_connect_small(port, 4096);
+    p2p_handle_t fd = raw_connect_small(port, 4096);
     p2p_socket_t *sock = p2p_socket_accept(listener);
     assert_non_null(sock);
     p2p_socket_close(listener);
@@ -30,7 +25,7 @@ static int send_numbered(p2p_socket_t *sock, uint32_t i, uint32_t length) {
     return p2p_message_send_data(sock, data, length);
 }
 
-static void expect_numbered(p2p_event_loop_t *loop, int fd, uint32_t i, uint32_t length) {
+static void expect_numbered(p2p_event_loop_t *loop, p2p_handle_t fd, uint32_t i, uint32_t length) {
     static uint8_t expected[64 * KIB], data[64 * KIB];
     raw_fill(expected, length, i);
     assert_int_equal(loop_recv_frame(loop, fd, data, sizeof data), length);
@@ -134,10 +129,12 @@ static void a_full_queue_is_bounded_in_memory(void **state) {
     }
 }
 
+#define REFILLS OS_ROUNDS(2000u, 400u)
+
 static void refill_on_write(probe *p, char what) {
     uint32_t *next = p->data;
     if (what != 'w') return;
-    while (*next < 2000 && send_numbered(p->sock, *next, 5000) == 0) ++*next;
+    while (*next < REFILLS && send_numbered(p->sock, *next, 5000) == 0) ++*next;
 }
 
 static void a_sender_driven_by_on_write_delivers_everything(void **state) {
@@ -147,8 +144,8 @@ static void a_sender_driven_by_on_write_delivers_everything(void **state) {
     p2p_event_loop_t *loop = loop_create(NULL);
     open_small(&p, loop, &probe_by_read);
     refill_on_write(&p, 'w');
-    for (uint32_t i = 0; i < 2000; i++) expect_numbered(loop, p.fd, i, 5000);
-    assert_int_equal(next, 2000);
+    for (uint32_t i = 0; i < REFILLS; i++) expect_numbered(loop, p.fd, i, 5000);
+    assert_int_equal(next, REFILLS);
     probe_close(&p);
     p2p_event_loop_free(loop);
 }
@@ -162,13 +159,12 @@ static void a_sender_driven_by_on_write_delivers_everything(void **state) {
 static void flood_then_read(bool by_message) {
     enum { COUNT = 2000, LENGTH = 10 * KIB };
     static uint8_t frame[4 + LENGTH], back[LENGTH];
-    int bytes = 65536;
     echo_server server;
     p2p_event_loop_t *loop = loop_create(NULL);
     echo_start(&server, loop, by_message);
     /* Inherited by its connections: the system alone could hold more than is sent here. */
-    assert_int_equal(setsockopt(p2p_socket_handle(server.listener), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
-    int fd = raw_connect_small(server.port, 4096);
+    assert_int_equal(os_set_option(p2p_socket_handle(server.listener), SOL_SOCKET, SO_RCVBUF, 65536), 0);
+    p2p_handle_t fd = raw_connect_small(server.port, 4096);
     uint32_t sent = 0, offset = 0;
     size_t most = 0, before = memory_in_use();
     for (int idle = 0; idle < 50 && sent < COUNT; idle++) {
@@ -176,7 +172,7 @@ static void flood_then_read(bool by_message) {
         memset(frame + 4, (int)(sent & 0xff), LENGTH);
         memcpy(frame + 4, &number, sizeof number);
         frame[0] = 0, frame[1] = 0, frame[2] = (uint8_t)(LENGTH >> 8), frame[3] = (uint8_t)LENGTH;
-        ssize_t done = send(fd, frame + offset, sizeof frame - offset, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int64_t done = os_send_now(fd, frame + offset, sizeof frame - offset);
         if (done > 0) idle = 0, offset += (uint32_t)done;
         if (offset == sizeof frame) offset = 0, sent++;
         assert_true(p2p_event_loop_run_once(loop, done > 0 ? 0 : 1) >= 0);
@@ -198,7 +194,7 @@ static void flood_then_read(bool by_message) {
         assert_int_equal(back[LENGTH - 1], number & 0xff);
     }
     assert_int_equal(loop_stats(loop).sends_refused, 0);
-    close(fd);
+    os_close(fd);
     echo_stop(&server);
     p2p_event_loop_free(loop);
 }
@@ -371,7 +367,7 @@ static void dropped_output_gives_its_messages_back(void **state) {
     p2p_socket_abort(p.sock);
     RUN_UNTIL(loop, p.closes == 1);
     assert_int_equal(raw_recv_end(p.fd), ECONNRESET);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(loop); /* the fixture counts what is left */
 }
 
@@ -411,14 +407,14 @@ static void the_steady_path_of_on_message_allocates_nothing(void **state) {
     uint64_t calls = 0;
     p2p_event_loop_t *loop = loop_create(NULL);
     echo_start(&server, loop, true);
-    int fd = raw_connect(server.port);
-    for (int i = 0; i < 1010; i++) {
+    p2p_handle_t fd = raw_connect(server.port);
+    for (int i = 0; i < OS_ROUNDS(1010, 210); i++) {
         if (i == 10) calls = memory_calls(); /* warm by now */
         assert_true(raw_send_text(fd, "hello"));
         loop_expect_text(loop, fd, "hello");
     }
     assert_int_equal(memory_calls(), calls);
-    close(fd);
+    os_close(fd);
     echo_stop(&server);
     p2p_event_loop_free(loop);
 }

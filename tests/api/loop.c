@@ -1,12 +1,8 @@
 /* Loops: adding and removing, running and stopping, and what becomes of everything when a loop is freed. */
 #include "probe.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* ---- registration ---- */
 
@@ -35,7 +31,7 @@ static void adding_twice_is_ALREADY_and_the_first_registration_still_works(void 
 
 static void removing_what_is_not_there_is_NOT_FOUND(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_event_loop_t *loop = loop_create(NULL), *other = loop_create(NULL);
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_event_loop_remove_socket(loop, sock), P2P_ERR_NOT_FOUND);
@@ -44,7 +40,7 @@ static void removing_what_is_not_there_is_NOT_FOUND(void **state) {
     assert_int_equal(p2p_event_loop_remove_socket(other, sock), 0);
     assert_int_equal(p2p_event_loop_remove_socket(other, sock), P2P_ERR_NOT_FOUND);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_free(other);
     p2p_event_loop_free(loop);
 }
@@ -157,7 +153,7 @@ static void run_returns_when_the_last_socket_is_closed(void **state) {
     p2p_event_loop_t *loop = loop_create(NULL);
     probe_open(&p, loop, &probe_by_read);
     assert_true(raw_send_text(p.fd, "bye"));
-    close(p.fd);
+    os_close(p.fd);
     run_expecting(loop, 0);
     assert_string_equal(p.text, "bye|");
     assert_int_equal(p.closes, 1);
@@ -169,24 +165,23 @@ typedef struct late_stop {
     atomic_bool stopping;
 } late_stop;
 
-static void *stop_late(void *arg) {
+static void stop_late(void *arg) {
     late_stop *late = arg;
-    for (int i = 0; i < 200; i++) sched_yield();
+    for (int i = 0; i < 200; i++) os_yield();
     atomic_store(&late->stopping, true);
     p2p_event_loop_stop(late->loop);
-    return NULL;
 }
 
 static void keep_running_waits_although_nothing_is_left(void **state) {
     (void)state;
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
-    pthread_t thread;
+    os_thread thread;
     options.keep_running = 1;
     late_stop late = { .loop = loop_create(&options) };
-    assert_int_equal(pthread_create(&thread, NULL, stop_late, &late), 0);
+    assert_int_equal(os_thread_start(&thread, stop_late, &late), 0);
     run_expecting(late.loop, 0);
     assert_true(atomic_load(&late.stopping));
-    pthread_join(thread, NULL);
+    os_thread_join(&thread);
     p2p_event_loop_free(late.loop);
 }
 
@@ -213,41 +208,42 @@ static void the_turns_time_is_monotonic_and_never_ahead_of_the_clock(void **stat
     p2p_event_loop_free(loop);
 }
 
-static void *run_elsewhere(void *loop) {
-    p2p_event_loop_run(loop);
-    int run = p2p_last_error(), once = p2p_event_loop_run_once(loop, 0);
-    return run == P2P_ERR_INVALID && once == P2P_ERR_INVALID ? loop : NULL;
+typedef struct runner {
+    p2p_event_loop_t *loop;
+    int run, once; /* what they gave */
+} runner;
+
+static void run_elsewhere(void *arg) {
+    runner *r = arg;
+    p2p_event_loop_run(r->loop);
+    r->run = p2p_last_error();
+    r->once = p2p_event_loop_run_once(r->loop, 0);
 }
 
 static void a_loop_belongs_to_the_thread_of_its_first_run(void **state) {
     (void)state;
-    pthread_t thread;
-    void *refused;
-    p2p_event_loop_t *loop = loop_create(NULL);
-    run_expecting(loop, 0);
-    assert_int_equal(pthread_create(&thread, NULL, run_elsewhere, loop), 0);
-    pthread_join(thread, &refused);
-    assert_ptr_equal(refused, loop);
-    p2p_event_loop_free(loop);
-}
-
-static void *run_first(void *loop) {
-    p2p_event_loop_run(loop);
-    return p2p_last_error() == 0 ? loop : NULL;
+    os_thread thread;
+    runner r = { .loop = loop_create(NULL) };
+    run_expecting(r.loop, 0);
+    assert_int_equal(os_thread_start(&thread, run_elsewhere, &r), 0);
+    os_thread_join(&thread);
+    assert_int_equal(r.run, P2P_ERR_INVALID);
+    assert_int_equal(r.once, P2P_ERR_INVALID);
+    p2p_event_loop_free(r.loop);
 }
 
 static void a_loop_may_be_created_in_one_thread_run_in_another_and_freed_in_the_first(void **state) {
     (void)state;
-    pthread_t thread;
-    void *ran;
+    os_thread thread;
     int tasks = 0;
-    p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(p2p_event_loop_post(loop, count_task, &tasks), 0);
-    assert_int_equal(pthread_create(&thread, NULL, run_first, loop), 0);
-    pthread_join(thread, &ran);
-    assert_ptr_equal(ran, loop);
+    runner r = { .loop = loop_create(NULL) };
+    assert_int_equal(p2p_event_loop_post(r.loop, count_task, &tasks), 0);
+    assert_int_equal(os_thread_start(&thread, run_elsewhere, &r), 0);
+    os_thread_join(&thread);
+    assert_int_equal(r.run, 0);
+    assert_int_equal(r.once, 0);
     assert_int_equal(tasks, 1);
-    p2p_event_loop_free(loop);
+    p2p_event_loop_free(r.loop);
 }
 
 /* ---- stop ---- */
@@ -327,80 +323,48 @@ static void stop_in_a_callback_loses_nothing_of_the_batch(void **state) {
     p2p_event_loop_free(loop);
 }
 
-static void *stop_when_told(void *arg) {
-    void **told = arg;
+typedef struct stopper {
+    p2p_event_loop_t *loop;
+    p2p_handle_t ends[2]; /* each byte asks for one stop */
+} stopper;
+
+static void stop_when_told(void *arg) {
+    stopper *s = arg;
     char byte;
-    while (read((int)(intptr_t)told[1], &byte, 1) == 1) p2p_event_loop_stop(told[0]);
-    return NULL;
+    while (os_read(s->ends[0], &byte, 1) == 1) p2p_event_loop_stop(s->loop);
 }
 
 /* The other thread is released by a task, so it races with the loop on its way into the wait. */
 static void stop_from_another_thread_ends_a_wait_without_end(void **state) {
     (void)state;
-    int ends[2];
-    pthread_t thread;
-    p2p_event_loop_t *loop = loop_create(NULL);
-    p2p_socket_t *listener = add_idle_socket(loop);
-    assert_int_equal(pipe(ends), 0);
-    void *arg[2] = { loop, (void *)(intptr_t)ends[0] };
-    assert_int_equal(pthread_create(&thread, NULL, stop_when_told, arg), 0);
-    for (int i = 0; i < 500; i++) {
-        assert_int_equal(write(ends[1], "s", 1), 1);
-        run_expecting(loop, 0);
+    os_thread thread;
+    stopper s = { .loop = loop_create(NULL) };
+    p2p_socket_t *listener = add_idle_socket(s.loop);
+    assert_int_equal(os_pipe(s.ends), 0);
+    assert_int_equal(os_thread_start(&thread, stop_when_told, &s), 0);
+    for (int i = 0; i < OS_ROUNDS(500, 100); i++) {
+        assert_int_equal(os_write(s.ends[1], "s", 1), 1);
+        run_expecting(s.loop, 0);
     }
-    close(ends[1]);
-    pthread_join(thread, NULL);
-    close(ends[0]);
-    p2p_event_loop_free(loop);
+    os_close(s.ends[1]);
+    os_thread_join(&thread);
+    os_close(s.ends[0]);
+    p2p_event_loop_free(s.loop);
     p2p_socket_close(listener);
 }
 
-static p2p_event_loop_t *volatile signalled_loop;
-
-static void stop_on_signal(int number) {
-    (void)number;
-    p2p_event_loop_stop(signalled_loop);
-}
-
-static void *kill_main(void *main_thread) {
-    pthread_kill(*(pthread_t *)main_thread, SIGUSR1);
-    return NULL;
-}
-
-static void stop_is_safe_in_a_signal_handler(void **state) {
-    (void)state;
-#if defined(__SANITIZE_THREAD__)
-    test_skip("ThreadSanitizer holds signals back in calls it doesn't know, epoll_pwait2 and pselect among them");
-#endif
-    pthread_t self = pthread_self(), thread;
-    p2p_event_loop_t *loop = loop_create(NULL);
-    p2p_socket_t *listener = add_idle_socket(loop);
-    signalled_loop = loop;
-    struct sigaction action = { .sa_handler = stop_on_signal }, before;
-    assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
-    for (int i = 0; i < 50; i++) {
-        assert_int_equal(pthread_create(&thread, NULL, kill_main, &self), 0);
-        run_expecting(loop, 0);
-        pthread_join(thread, NULL);
-    }
-    sigaction(SIGUSR1, &before, NULL);
-    p2p_event_loop_free(loop);
-    p2p_socket_close(listener);
-}
-
-static void *wake_from_thread(void *loop) {
+static void wake_from_thread(void *loop) {
     p2p_event_loop_wake(loop);
-    return NULL;
 }
 
 static void wake_ends_the_wait_of_a_turn(void **state) {
     (void)state;
-    pthread_t thread;
+    os_thread thread;
     p2p_event_loop_t *loop = loop_create(NULL);
     for (int i = 0; i < 100; i++) {
-        assert_int_equal(pthread_create(&thread, NULL, wake_from_thread, loop), 0);
+        assert_int_equal(os_thread_start(&thread, wake_from_thread, loop), 0);
         assert_int_equal(p2p_event_loop_run_once(loop, -1), 0);
-        pthread_join(thread, NULL);
+        os_thread_join(&thread);
     }
     p2p_event_loop_free(loop);
 }
@@ -492,7 +456,7 @@ static void free_inside_a_socket_callback_takes_effect_when_run_returns(void **s
     p2p_event_loop_run(loop);
     assert_string_equal(p.trace, "mx");
     assert_int_equal(p.reason, P2P_ERR_CANCELLED);
-    close(p.fd);
+    os_close(p.fd);
 }
 
 static void close_then_free_in_on_close(probe *p, char what) {
@@ -510,7 +474,7 @@ static void free_inside_on_close_takes_effect_when_run_returns(void **state) {
     p2p_event_loop_run(loop);
     assert_string_equal(p.trace, "mx");
     p2p_socket_close(listener);
-    close(p.fd);
+    os_close(p.fd);
 }
 
 /* ---- free ---- */
@@ -524,18 +488,18 @@ static void free_closes_accepted_sockets_and_tells_them_CANCELLED(void **state) 
     assert_string_equal(p.trace, "x");
     assert_int_equal(p.reason, P2P_ERR_CANCELLED);
     assert_int_equal(raw_recv_end(p.fd), 0);
-    close(p.fd);
+    os_close(p.fd);
 }
 
 static void free_leaves_created_and_adopted_sockets_to_their_owner(void **state) {
     (void)state;
     uint16_t port;
     probe created = { 0 }, adopted = { 0 };
-    int listener = raw_listen(&port, 2);
+    p2p_handle_t listener = raw_listen(&port, 2);
     p2p_event_loop_t *loop = loop_create(NULL);
     p2p_socket_t *first = p2p_socket_create(P2P_TCP);
     assert_int_equal(p2p_socket_connect(first, "127.0.0.1", port), 0);
-    int first_peer = raw_accept(listener), second_peer = raw_connect(port);
+    p2p_handle_t first_peer = raw_accept(listener), second_peer = raw_connect(port);
     p2p_socket_t *second = p2p_socket_adopt(raw_accept(listener), P2P_TCP);
     probe_add(&created, loop, first, &probe_by_read);
     probe_add(&adopted, loop, second, &probe_by_read);
@@ -553,9 +517,9 @@ static void free_leaves_created_and_adopted_sockets_to_their_owner(void **state)
     assert_string_equal(text, "two");
     p2p_socket_close(first);
     p2p_socket_close(second);
-    close(first_peer);
-    close(second_peer);
-    close(listener);
+    os_close(first_peer);
+    os_close(second_peer);
+    os_close(listener);
 }
 
 static void free_tries_queued_output_once(void **state) {
@@ -569,33 +533,32 @@ static void free_tries_queued_output_once(void **state) {
     assert_int_equal(raw_recv_frame(p.fd, text, 7), 7);
     assert_string_equal(text, "goodbye");
     assert_int_equal(raw_recv_end(p.fd), 0);
-    close(p.fd);
+    os_close(p.fd);
 }
 
-static void *read_all(void *arg) {
+static void read_all_and_close(void *arg) {
     probe *p = arg;
     static char data[1 << 20];
     p->messages = 0;
     while (raw_recv_frame(p->fd, data, sizeof data) == sizeof data) p->messages++;
-    return NULL;
+    os_close(p->fd); /* or the loop would wait for it, too */
 }
 
 static void free_waits_for_output_as_long_as_it_was_told(void **state) {
     (void)state;
     static char data[1 << 20];
     probe p = { 0 };
-    pthread_t thread;
+    os_thread thread;
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     options.high_water = 32 << 20;
     options.free_drain_ms = RAW_DEADLINE_S * 1000;
     p2p_event_loop_t *loop = loop_create(&options);
     probe_open(&p, loop, &probe_by_read);
     for (int i = 0; i < 20; i++) assert_int_equal(p2p_message_send_data(p.sock, data, sizeof data), 0);
-    assert_int_equal(pthread_create(&thread, NULL, read_all, &p), 0);
+    assert_int_equal(os_thread_start(&thread, read_all_and_close, &p), 0);
     p2p_event_loop_free(loop);
-    pthread_join(thread, NULL);
+    os_thread_join(&thread);
     assert_int_equal(p.messages, 20);
-    close(p.fd);
 }
 
 static void free_runs_queued_tasks_once(void **state) {
@@ -620,15 +583,15 @@ static void ignore_watch(p2p_watch_t *watch, uint32_t ready, void *user_data) {
 
 static void timers_and_watches_die_with_the_loop(void **state) {
     (void)state;
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(os_pipe(ends), 0);
     assert_non_null(p2p_timer_create(loop, ignore_timer, NULL));
     assert_int_equal(p2p_timer_start(p2p_timer_create(loop, ignore_timer, NULL), 1000, 0), 0);
     assert_non_null(p2p_event_loop_watch(loop, ends[0], P2P_READABLE, ignore_watch, NULL));
     p2p_event_loop_free(loop);
-    assert_int_equal(close(ends[0]), 0); /* still open */
-    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(os_close(ends[0]), 0); /* still open */
+    assert_int_equal(os_close(ends[1]), 0);
 }
 
 int main(int argc, char **argv) {
@@ -650,7 +613,6 @@ int main(int argc, char **argv) {
         CASE(stop_completes_the_turn),
         CASE(stop_in_a_callback_loses_nothing_of_the_batch),
         CASE(stop_from_another_thread_ends_a_wait_without_end),
-        CASE(stop_is_safe_in_a_signal_handler),
         CASE(wake_ends_the_wait_of_a_turn),
         CASE(run_inside_a_callback_is_BUSY),
         CASE(another_loop_may_run_inside_a_callback),

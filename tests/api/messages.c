@@ -2,9 +2,7 @@
 #include "echo.h"
 #include "probe.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define MAX P2P_DEFAULT_MAX_MESSAGE_SIZE
 
@@ -15,7 +13,7 @@ static void expect_error(int given, int expected) {
 }
 
 /* Several frames in one system call, so that they arrive together. */
-static void send_texts(int fd, const char *const *texts, size_t count) {
+static void send_texts(p2p_handle_t fd, const char *const *texts, size_t count) {
     uint8_t bytes[1024];
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
@@ -40,7 +38,7 @@ static void one_on_read_can_take_all_messages_and_then_gets_WOULD_BLOCK(void **s
     loop_settle(loop);
     assert_int_equal(p.reads, 1); /* taken messages are not announced again */
     assert_int_equal(p.ends, 0);
-    close(p.fd);
+    os_close(p.fd);
     RUN_UNTIL(loop, p.ends == 1);
     expect_error(p.end, P2P_ERR_CLOSED);
     p2p_socket_close(p.sock);
@@ -124,13 +122,13 @@ static void recv_outside_a_callback_never_waits(void **state) {
 
 static void without_callbacks_messages_and_the_end_wait_for_recv(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_event_loop_t *loop = loop_create(NULL);
     p2p_socket_t *sock = socket_pair(&fd);
     p2p_message_t *message;
     assert_int_equal(p2p_event_loop_add_socket(loop, sock, NULL, NULL), 0);
     send_texts(fd, three, 3);
-    close(fd);
+    os_close(fd);
     for (size_t i = 0; i < 3; i++) {
         RUN_UNTIL(loop, (message = p2p_message_recv(sock)) != NULL);
         assert_int_equal(message->length, strlen(three[i]));
@@ -151,14 +149,14 @@ static void with_on_message_messages_go_there_and_on_read_is_for_the_end(void **
     p2p_event_loop_t *loop = loop_create(NULL);
     probe_open(&p, loop, &probe_by_message);
     send_texts(p.fd, three, 3);
-    close(p.fd);
+    os_close(p.fd);
     RUN_UNTIL(loop, p.ends == 1);
     expect_error(p.end, P2P_ERR_CLOSED);
     assert_string_equal(p.trace, "mmmr");
     assert_string_equal(p.text, "one|two|three|");
     loop_settle(loop);
     assert_string_equal(p.trace, "mmmr");
-    p.fd = -1;
+    p.fd = P2P_INVALID_HANDLE;
     probe_close(&p);
     p2p_event_loop_free(loop);
 }
@@ -183,7 +181,7 @@ static void messages_of_every_size_arrive_intact(void **state) {
     };
     static uint8_t data[MAX];
     unsigned sent = 0;
-    int fd;
+    p2p_handle_t fd;
     contents_checked = 0;
     p2p_event_loop_t *loop = loop_create(NULL);
     p2p_socket_t *sock = socket_pair(&fd);
@@ -202,7 +200,7 @@ static void messages_of_every_size_arrive_intact(void **state) {
         }
     }
     RUN_UNTIL(loop, contents_checked == sent);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_free(loop);
 }
 
@@ -216,13 +214,13 @@ static void the_largest_message_is_echoed_in_both_styles(void **state) {
         echo_server server;
         p2p_event_loop_t *loop = loop_create(NULL);
         echo_start(&server, loop, by_message);
-        int fd = raw_connect(server.port);
+        p2p_handle_t fd = raw_connect(server.port);
         for (int i = 0; i < 3; i++) {
             assert_true(loop_send(loop, fd, frame, sizeof frame));
             assert_int_equal(loop_recv_frame(loop, fd, back, sizeof back), MAX);
             assert_memory_equal(back, data, MAX);
         }
-        close(fd);
+        os_close(fd);
         echo_stop(&server);
         p2p_event_loop_free(loop);
     }
@@ -320,10 +318,10 @@ static void after_the_end_a_socket_stays_registered_in_silence_without_wakeups(v
             raw_reset(p.fd);
             RUN_UNTIL(loop, p.errors == 1);
         } else {
-            close(p.fd);
+            os_close(p.fd);
             RUN_UNTIL(loop, p.ends == 1);
         }
-        p.fd = -1;
+        p.fd = P2P_INVALID_HANDLE;
         loop_settle(loop);
         uint64_t wakeups = loop_stats(loop).wakeups;
         size_t told = p.trace_length;
@@ -389,7 +387,7 @@ static void without_on_error_a_failure_is_told_by_on_read(void **state) {
             raw_fin(p.fd);
             break;
         case P2P_ERR_TOO_LONG: assert_true(raw_send_header(p.fd, MAX + 1)); break;
-        default: raw_reset(p.fd), p.fd = -1;
+        default: raw_reset(p.fd), p.fd = P2P_INVALID_HANDLE;
         }
         RUN_UNTIL(loop, p.ends > 0);
         loop_settle(loop);
@@ -453,7 +451,7 @@ static void a_reset_is_RESET_once_after_the_messages_that_were_buffered(void **s
     send_texts(p.fd, three, 3);
     RUN_UNTIL(loop, p.reads > 0); /* now they are in the library's buffer */
     raw_reset(p.fd);
-    p.fd = -1;
+    p.fd = P2P_INVALID_HANDLE;
     loop_settle(loop);
     assert_int_equal(p.errors, 0);
     p.hook = NULL;
@@ -488,8 +486,8 @@ static void a_failure_of_output_is_told_once_by_on_error(void **state) {
     probe_open(&p, loop, &probe_by_read);
     raw_fin(p.fd);
     RUN_UNTIL(loop, p.ends == 1); /* the end of input is told and over */
-    close(p.fd);
-    p.fd = -1;
+    os_close(p.fd);
+    p.fd = P2P_INVALID_HANDLE;
     /* The first write provokes the RST, a later one fails by it. */
     RUN_UNTIL(loop, p.errors > 0 || (p2p_message_send_data(p.sock, "x", 1), false));
     loop_settle(loop);
@@ -561,7 +559,7 @@ static void a_removed_socket_blocks_again_and_keeps_its_partial_message(void **s
     loop_settle(loop);
     assert_string_equal(p.trace, "");
     p2p_socket_close(p.sock);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(loop);
 }
 
@@ -588,7 +586,7 @@ static void a_removed_socket_keeps_the_messages_nobody_took(void **state) {
         p2p_message_free(message);
     }
     p2p_socket_close(p.sock);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(loop);
 }
 
@@ -597,7 +595,7 @@ static void a_socket_added_with_a_partial_message_goes_on_from_there(void **stat
     for (size_t s = 0; s < COUNT_OF(styles); s++) {
         probe p = { 0 };
         uint8_t frame[16];
-        int fd;
+        p2p_handle_t fd;
         size_t length = raw_frame(frame, "in two parts", 12);
         p2p_event_loop_t *loop = loop_create(NULL);
         p2p_socket_t *sock = socket_pair(&fd);
@@ -627,7 +625,7 @@ static void a_socket_added_with_whole_messages_delivers_them(void **state) {
         send_texts(p.fd, three, 3);
         RUN_UNTIL(loop, p.messages == 1);
         p.hook = NULL;
-        int fd = p.fd;
+        p2p_handle_t fd = p.fd;
         probe_add(&p, loop, p.sock, styles[s]);
         p.fd = fd;
         RUN_UNTIL(loop, p.messages == 3);
@@ -647,7 +645,7 @@ static void remove_restores_the_blocking_mode_last_asked_for(void **state) {
     assert_null(p2p_message_recv(p.sock));
     expect_error(p2p_last_error(), P2P_ERR_WOULD_BLOCK);
     p2p_socket_close(p.sock);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(loop);
 }
 
@@ -665,7 +663,7 @@ static void unsent_output_stays_with_a_removed_socket(void **state) {
     assert_int_equal(raw_recv_frame(p.fd, text, 3), 3);
     assert_string_equal(text, "two");
     p2p_socket_close(p.sock);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(loop);
 }
 

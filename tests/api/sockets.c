@@ -1,19 +1,14 @@
 /* Milestone 1.1: sockets outside a loop, as plain BSD sockets are. */
 #include "fixture.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* ---- raw bytes ---- */
 
 static void bytes_go_both_ways_between_accepted_and_raw(void **state) {
     (void)state;
     char buffer[16] = { 0 };
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_socket_send(sock, "hello", 5), 5);
     assert_true(raw_recv(fd, buffer, 5));
@@ -21,7 +16,7 @@ static void bytes_go_both_ways_between_accepted_and_raw(void **state) {
     assert_true(raw_send(fd, "answer", 6));
     assert_int_equal(p2p_socket_recv(sock, buffer, sizeof buffer), 6);
     assert_memory_equal(buffer, "answer", 6);
-    close(fd);
+    os_close(fd);
     assert_int_equal(p2p_socket_recv(sock, buffer, sizeof buffer), 0);
     p2p_socket_close(sock);
 }
@@ -30,56 +25,55 @@ static void connect_waits_for_the_answer(void **state) {
     (void)state;
     uint16_t port;
     char buffer[4];
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
     assert_int_equal(p2p_socket_connect(sock, "127.0.0.1", port), 0);
-    int fd = raw_accept(listener);
+    p2p_handle_t fd = raw_accept(listener);
     assert_int_equal(p2p_socket_send(sock, "ping", 4), 4);
     assert_true(raw_recv(fd, buffer, 4));
     assert_int_equal(p2p_socket_connect(sock, "127.0.0.1", port), P2P_ERR_ALREADY);
     p2p_socket_close(sock);
     assert_int_equal(raw_recv_end(fd), 0);
-    close(fd);
-    close(listener);
+    os_close(fd);
+    os_close(listener);
 }
 
 static void connect_without_address_means_loopback(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
     assert_int_equal(p2p_socket_connect(sock, NULL, port), 0);
     p2p_socket_close(sock);
-    close(listener);
+    os_close(listener);
 }
 
 static void connect_where_nobody_listens_is_REFUSED(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 1);
-    close(listener);
+    p2p_handle_t listener = raw_listen(&port, 1);
+    os_close(listener);
     p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
     assert_int_equal(p2p_socket_connect(sock, "127.0.0.1", port), P2P_ERR_REFUSED);
     assert_int_equal(p2p_last_error(), P2P_ERR_REFUSED);
-    assert_int_equal(p2p_last_os_error(), ECONNREFUSED);
+    assert_int_equal(p2p_last_os_error(), os_number(ECONNREFUSED));
     p2p_socket_close(sock);
 }
 
 static void nonblocking_connect_is_asked_again_until_connected(void **state) {
     (void)state;
     uint16_t port;
-    int listener = raw_listen(&port, 1);
+    p2p_handle_t listener = raw_listen(&port, 1);
     p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
     assert_int_equal(p2p_socket_set_nonblocking(sock, 1), 0);
     int result = p2p_socket_connect(sock, "127.0.0.1", port);
     if (result != 0) {
         assert_int_equal(result, P2P_ERR_WOULD_BLOCK);
-        struct pollfd entry = { .fd = p2p_socket_handle(sock), .events = POLLOUT };
-        assert_int_equal(poll(&entry, 1, RAW_DEADLINE_S * 1000), 1);
+        assert_true(os_poll(p2p_socket_handle(sock), POLLOUT, RAW_DEADLINE_S * 1000) > 0);
         assert_int_equal(p2p_socket_connect(sock, "127.0.0.1", port), 0);
     }
     p2p_socket_close(sock);
-    close(listener);
+    os_close(listener);
 }
 
 static void nonblocking_calls_say_WOULD_BLOCK(void **state) {
@@ -90,7 +84,7 @@ static void nonblocking_calls_say_WOULD_BLOCK(void **state) {
     assert_int_equal(p2p_socket_set_nonblocking(listener, 1), 0);
     assert_null(p2p_socket_accept(listener));
     assert_int_equal(p2p_last_error(), P2P_ERR_WOULD_BLOCK);
-    int fd = raw_connect(port);
+    p2p_handle_t fd = raw_connect(port);
     socket_await_input(listener);
     p2p_socket_t *sock = p2p_socket_accept(listener);
     assert_non_null(sock);
@@ -103,7 +97,7 @@ static void nonblocking_calls_say_WOULD_BLOCK(void **state) {
     assert_int_equal(sent, P2P_ERR_WOULD_BLOCK);
     p2p_socket_close(sock);
     p2p_socket_close(listener);
-    close(fd);
+    os_close(fd);
 }
 
 static void fresh_sockets_are_NOT_CONNECTED(void **state) {
@@ -123,7 +117,7 @@ static void fresh_sockets_are_NOT_CONNECTED(void **state) {
 static void reset_by_the_peer_is_RESET(void **state) {
     (void)state;
     char byte;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     raw_reset(fd);
     assert_int_equal(p2p_socket_recv(sock, &byte, 1), P2P_ERR_RESET);
@@ -133,7 +127,7 @@ static void reset_by_the_peer_is_RESET(void **state) {
 /* SIGPIPE has its default action here: it would end the program. */
 static void sending_to_a_peer_that_is_gone_fails_without_SIGPIPE(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     raw_reset(fd);
     int64_t first = p2p_socket_send(sock, "x", 1), second = p2p_socket_send(sock, "x", 1);
@@ -144,13 +138,13 @@ static void sending_to_a_peer_that_is_gone_fails_without_SIGPIPE(void **state) {
 
 static void abort_sends_RST_and_close_sends_FIN(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_close(socket_pair(&fd));
     assert_int_equal(raw_recv_end(fd), 0);
-    close(fd);
+    os_close(fd);
     p2p_socket_abort(socket_pair(&fd));
     assert_int_equal(raw_recv_end(fd), ECONNRESET);
-    close(fd);
+    os_close(fd);
 }
 
 /* ---- addresses ---- */
@@ -273,20 +267,20 @@ static void ipv6_works_as_ipv4_does(void **state) {
 static void the_ipv6_wildcard_takes_ipv4_too(void **state) {
     (void)state;
     p2p_socket_t *listener = listening_on("::");
-    int fd = raw_connect(socket_port(listener));
-    assert_true(fd >= 0);
+    p2p_handle_t fd = raw_connect(socket_port(listener));
+    assert_true(fd != P2P_INVALID_HANDLE);
     p2p_socket_t *accepted = p2p_socket_accept(listener);
     assert_non_null(accepted);
     p2p_socket_close(accepted);
     p2p_socket_close(listener);
-    close(fd);
+    os_close(fd);
 }
 
 /* ---- calls that don't fit ---- */
 
 static void calls_in_the_wrong_state_are_refused(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = p2p_socket_create(P2P_TCP), *udp = p2p_socket_create(P2P_UDP);
     assert_int_equal(p2p_socket_listen(sock, 1), P2P_ERR_INVALID);
     assert_null(p2p_socket_accept(sock));
@@ -305,7 +299,7 @@ static void calls_in_the_wrong_state_are_refused(void **state) {
     assert_int_equal(p2p_socket_listen(sock, 1), P2P_ERR_INVALID);
     assert_int_equal(p2p_socket_bind(sock, NULL, 0), P2P_ERR_ALREADY);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
 }
 
 static void null_is_INVALID_everywhere(void **state) {
@@ -348,30 +342,47 @@ static void handles_are_not_inherited_by_child_programs(void **state) {
     (void)state;
     uint16_t port;
     p2p_socket_t *listener = socket_listening(&port);
-    int fd = raw_connect(port);
+    p2p_handle_t fd = raw_connect(port);
     p2p_socket_t *accepted = p2p_socket_accept(listener);
-    assert_true((fcntl(p2p_socket_handle(listener), F_GETFD) & FD_CLOEXEC) != 0);
-    assert_true((fcntl(p2p_socket_handle(accepted), F_GETFD) & FD_CLOEXEC) != 0);
+    assert_false(os_is_inheritable(p2p_socket_handle(listener)));
+    assert_false(os_is_inheritable(p2p_socket_handle(accepted)));
     p2p_socket_close(accepted);
     p2p_socket_close(listener);
-    close(fd);
+    os_close(fd);
 }
 
 static void an_adopted_connection_is_used_and_closed_as_ones_own(void **state) {
     (void)state;
     uint16_t port;
     char buffer[4];
-    int listener = raw_listen(&port, 1), peer = raw_connect(port), handle = raw_accept(listener);
+    p2p_handle_t listener = raw_listen(&port, 1), peer = raw_connect(port), handle = raw_accept(listener);
     p2p_socket_t *sock = p2p_socket_adopt(handle, P2P_TCP);
     assert_non_null(sock);
     assert_int_equal(p2p_socket_handle(sock), handle);
     assert_int_equal(p2p_socket_send(sock, "ping", 4), 4);
     assert_true(raw_recv(peer, buffer, 4));
     p2p_socket_close(sock);
-    assert_int_equal(fcntl(handle, F_GETFD), -1);
+    assert_false(os_is_open(handle));
     assert_int_equal(raw_recv_end(peer), 0);
-    close(peer);
-    close(listener);
+    os_close(peer);
+    os_close(listener);
+}
+
+/* Windows can't tell the mode of the handle, so p2pnet sets it. */
+static void an_adopted_non_blocking_handle_is_blocking_when_that_is_asked_for(void **state) {
+    (void)state;
+    char byte;
+    p2p_handle_t ends[2];
+    assert_int_equal(os_stream_pair(ends), 0);
+    assert_int_equal(os_set_nonblocking(ends[0], true), 0);
+    p2p_socket_t *sock = p2p_socket_adopt(ends[0], P2P_TCP);
+    assert_non_null(sock);
+    assert_int_equal(p2p_socket_set_nonblocking(sock, 0), 0);
+    assert_int_equal(os_send(ends[1], "x", 1), 1);
+    assert_int_equal(p2p_socket_recv(sock, &byte, 1), 1);
+    assert_false(os_is_nonblocking(ends[0]));
+    p2p_socket_close(sock);
+    os_close(ends[1]);
 }
 
 static void an_adopted_listener_accepts(void **state) {
@@ -379,17 +390,17 @@ static void an_adopted_listener_accepts(void **state) {
     uint16_t port;
     p2p_socket_t *listener = p2p_socket_adopt(raw_listen(&port, 1), P2P_TCP);
     assert_non_null(listener);
-    int fd = raw_connect(port);
+    p2p_handle_t fd = raw_connect(port);
     p2p_socket_t *accepted = p2p_socket_accept(listener);
     assert_non_null(accepted);
     p2p_socket_close(accepted);
     p2p_socket_close(listener);
-    close(fd);
+    os_close(fd);
 }
 
 static void an_adopted_fresh_socket_can_bind(void **state) {
     (void)state;
-    p2p_socket_t *sock = p2p_socket_adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), P2P_TCP);
+    p2p_socket_t *sock = p2p_socket_adopt(os_socket(AF_INET, SOCK_STREAM), P2P_TCP);
     assert_non_null(sock);
     assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
     assert_int_equal(p2p_socket_listen(sock, 0), 0);
@@ -398,15 +409,15 @@ static void an_adopted_fresh_socket_can_bind(void **state) {
 
 static void a_handle_that_does_not_fit_is_not_adopted_and_stays_the_callers(void **state) {
     (void)state;
-    int file = open("/dev/null", O_RDONLY | O_CLOEXEC), udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    p2p_handle_t file = os_null_device(), udp = os_socket(AF_INET, SOCK_DGRAM);
     assert_null(p2p_socket_adopt(file, P2P_TCP));
     assert_int_equal(p2p_last_error(), P2P_ERR_INVALID);
     assert_null(p2p_socket_adopt(udp, P2P_TCP));
     assert_int_equal(p2p_last_error(), P2P_ERR_INVALID);
     assert_null(p2p_socket_adopt(P2P_INVALID_HANDLE, P2P_TCP));
     assert_int_equal(p2p_last_error(), P2P_ERR_INVALID);
-    assert_int_equal(close(file), 0);
-    assert_int_equal(close(udp), 0);
+    assert_int_equal(os_close(file), 0);
+    assert_int_equal(os_close(udp), 0);
     assert_null(p2p_socket_adopt(file, P2P_TCP)); /* closed by now */
     assert_int_equal(p2p_last_error(), P2P_ERR_INVALID);
 }
@@ -486,6 +497,7 @@ int main(int argc, char **argv) {
         CASE(null_is_INVALID_everywhere),
         CASE(handles_are_not_inherited_by_child_programs),
         CASE(an_adopted_connection_is_used_and_closed_as_ones_own),
+        CASE(an_adopted_non_blocking_handle_is_blocking_when_that_is_asked_for),
         CASE(an_adopted_listener_accepts),
         CASE(an_adopted_fresh_socket_can_bind),
         CASE(a_handle_that_does_not_fit_is_not_adopted_and_stays_the_callers),

@@ -1,12 +1,8 @@
 /* Other threads, and other loops: post, wake, stop, and embedding in somebody else's loop. */
 #include "echo.h"
 
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* ---- post ---- */
 
@@ -21,7 +17,7 @@ typedef struct posted {
 
 struct poster {
     p2p_event_loop_t *loop;
-    pthread_t thread;
+    os_thread thread;
     unsigned next; /* the number expected: loop thread only */
     unsigned *left;
     bool failed;
@@ -34,13 +30,12 @@ static void check_posted(void *user_data) {
     if (--*item->from->left == 0) p2p_event_loop_stop(item->from->loop);
 }
 
-static void *post_all(void *arg) {
+static void post_all(void *arg) {
     poster *p = arg;
     for (unsigned i = 0; i < POSTS; i++) {
         p->items[i] = (posted){ p, i };
-        while (p2p_event_loop_post(p->loop, check_posted, &p->items[i]) != 0) sched_yield();
+        while (p2p_event_loop_post(p->loop, check_posted, &p->items[i]) != 0) os_yield();
     }
-    return NULL;
 }
 
 static void tasks_of_four_threads_run_exactly_once_in_each_threads_order(void **state) {
@@ -54,10 +49,10 @@ static void tasks_of_four_threads_run_exactly_once_in_each_threads_order(void **
     for (int i = 0; i < THREADS; i++) {
         posters[i].loop = loop;
         posters[i].left = &left;
-        assert_int_equal(pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
+        assert_int_equal(os_thread_start(&posters[i].thread, post_all, &posters[i]), 0);
     }
     p2p_event_loop_run(loop); /* a lost wake-up would be a hang */
-    for (int i = 0; i < THREADS; i++) pthread_join(posters[i].thread, NULL);
+    for (int i = 0; i < THREADS; i++) os_thread_join(&posters[i].thread);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(posters[i].next, POSTS);
         assert_false(posters[i].failed);
@@ -70,6 +65,7 @@ static void tasks_of_four_threads_run_exactly_once_in_each_threads_order(void **
 typedef struct ping {
     p2p_event_loop_t *loop;
     atomic_uint done;
+    unsigned rounds;
 } ping;
 
 static void count_ping(void *user_data) {
@@ -80,40 +76,38 @@ static void stop_loop(void *user_data) {
     p2p_event_loop_stop(user_data);
 }
 
-static void *ping_many(void *arg) {
+static void ping_many(void *arg) {
     ping *p = arg;
-    for (unsigned i = 1; i <= 5000; i++) {
-        while (p2p_event_loop_post(p->loop, count_ping, p) != 0) sched_yield();
-        while (atomic_load(&p->done) != i) sched_yield();
+    for (unsigned i = 1; i <= p->rounds; i++) {
+        while (p2p_event_loop_post(p->loop, count_ping, p) != 0) os_yield();
+        while (atomic_load(&p->done) != i) os_yield();
     }
-    while (p2p_event_loop_post(p->loop, stop_loop, p->loop) != 0) sched_yield();
-    return NULL;
+    while (p2p_event_loop_post(p->loop, stop_loop, p->loop) != 0) os_yield();
 }
 
 static void no_post_is_missed_by_a_loop_going_to_sleep(void **state) {
     (void)state;
-    pthread_t thread;
+    os_thread thread;
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     options.keep_running = 1;
-    ping p = { .loop = loop_create(&options) };
-    assert_int_equal(pthread_create(&thread, NULL, ping_many, &p), 0);
+    ping p = { .loop = loop_create(&options), .rounds = OS_ROUNDS(5000, 500) };
+    assert_int_equal(os_thread_start(&thread, ping_many, &p), 0);
     p2p_event_loop_run(p.loop);
-    pthread_join(thread, NULL);
-    assert_int_equal(atomic_load(&p.done), 5000);
+    os_thread_join(&thread);
+    assert_int_equal(atomic_load(&p.done), p.rounds);
     p2p_event_loop_free(p.loop);
 }
 
-static void *wake_many(void *loop) {
+static void wake_many(void *loop) {
     for (int i = 0; i < 200000; i++) p2p_event_loop_wake(loop);
-    return NULL;
 }
 
 static void many_wakes_neither_block_nor_add_up(void **state) {
     (void)state;
-    pthread_t thread;
+    os_thread thread;
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pthread_create(&thread, NULL, wake_many, loop), 0);
-    pthread_join(thread, NULL); /* nobody has read them meanwhile */
+    assert_int_equal(os_thread_start(&thread, wake_many, loop), 0);
+    os_thread_join(&thread); /* nobody has read them meanwhile */
     assert_int_equal(p2p_event_loop_run_once(loop, -1), 0);
     uint64_t waits = loop_stats(loop).waits;
     int64_t before = clock_ns();
@@ -141,14 +135,14 @@ static void tasks_posted_while_the_loop_is_not_running_wait_for_it(void **state)
 /* ---- one message, many threads ---- */
 
 typedef struct sender {
-    pthread_t thread;
+    os_thread thread;
     p2p_message_t *message;
     p2p_socket_t *sock;
-    int fd;
+    p2p_handle_t fd;
     bool ok;
 } sender;
 
-static void *send_shared(void *arg) {
+static void send_shared(void *arg) {
     sender *s = arg;
     uint8_t back[2000];
     s->ok = true;
@@ -156,7 +150,6 @@ static void *send_shared(void *arg) {
         s->ok = s->ok && p2p_message_send(s->sock, s->message) == 0 &&
                 raw_recv_frame(s->fd, back, sizeof back) == s->message->length;
     }
-    return NULL;
 }
 
 static void one_message_may_be_sent_by_several_threads_at_a_time(void **state) {
@@ -166,26 +159,26 @@ static void one_message_may_be_sent_by_several_threads_at_a_time(void **state) {
     for (int i = 0; i < THREADS; i++) {
         senders[i].message = message;
         senders[i].sock = socket_pair(&senders[i].fd);
-        assert_int_equal(pthread_create(&senders[i].thread, NULL, send_shared, &senders[i]), 0);
+        assert_int_equal(os_thread_start(&senders[i].thread, send_shared, &senders[i]), 0);
     }
     for (int i = 0; i < THREADS; i++) {
-        pthread_join(senders[i].thread, NULL);
+        os_thread_join(&senders[i].thread);
         assert_true(senders[i].ok);
         p2p_socket_close(senders[i].sock);
-        close(senders[i].fd);
+        os_close(senders[i].fd);
     }
     p2p_message_free(message);
 }
 
 /* A loop in each thread, all under the same message. */
 typedef struct worker {
-    pthread_t thread;
+    os_thread thread;
     p2p_message_t *message;
     unsigned echoed;
     bool ok;
 } worker;
 
-static void *run_loop_of_ones_own(void *arg) {
+static void run_loop_of_ones_own(void *arg) {
     worker *w = arg;
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     echo_server server;
@@ -207,7 +200,6 @@ static void *run_loop_of_ones_own(void *arg) {
     p2p_socket_close(client);
     if (loop != NULL) echo_stop(&server);
     p2p_event_loop_free(loop);
-    return NULL;
 }
 
 static void loops_in_several_threads_do_not_disturb_each_other(void **state) {
@@ -217,10 +209,10 @@ static void loops_in_several_threads_do_not_disturb_each_other(void **state) {
     p2p_message_t *message = p2p_message_create(NULL, 2000);
     for (int i = 0; i < THREADS; i++) {
         workers[i].message = message;
-        assert_int_equal(pthread_create(&workers[i].thread, NULL, run_loop_of_ones_own, &workers[i]), 0);
+        assert_int_equal(os_thread_start(&workers[i].thread, run_loop_of_ones_own, &workers[i]), 0);
     }
     for (int i = 0; i < THREADS; i++) {
-        pthread_join(workers[i].thread, NULL);
+        os_thread_join(&workers[i].thread);
         assert_true(workers[i].ok);
         assert_int_equal(workers[i].echoed, 50);
     }
@@ -263,7 +255,7 @@ static void take_nothing(p2p_socket_t *sock, void *user_data) {
 static void next_timeout_is_zero_while_a_message_waits(void **state) {
     (void)state;
     unsigned reads = 0;
-    int fd;
+    p2p_handle_t fd;
     p2p_event_loop_t *loop = loop_create(NULL);
     p2p_socket_t *sock = socket_pair(&fd);
     assert_int_equal(p2p_event_loop_add_socket(loop, sock, take_nothing, &reads), 0);
@@ -274,15 +266,14 @@ static void next_timeout_is_zero_while_a_message_waits(void **state) {
     p2p_message_free(p2p_message_recv(sock));
     RUN_UNTIL(loop, p2p_event_loop_next_timeout(loop) == -1);
     p2p_socket_close(sock);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_free(loop);
 }
 
 /* Wait as a foreign loop would, for the handle, and give the library its turn. */
 static bool foreign_turn(p2p_event_loop_t *loop, p2p_handle_t handle) {
-    struct pollfd entry = { .fd = handle, .events = POLLIN };
     int timeout = p2p_event_loop_next_timeout(loop);
-    int ready = poll(&entry, 1, timeout >= 0 ? timeout : RAW_DEADLINE_S * 1000);
+    int ready = os_poll(handle, POLLIN, timeout >= 0 ? timeout : RAW_DEADLINE_S * 1000);
     assert_true(p2p_event_loop_run_once(loop, 0) >= 0);
     return ready > 0 || timeout >= 0; /* false: nothing happened until the deadline */
 }
@@ -298,20 +289,19 @@ static p2p_handle_t handle_or_skip(p2p_event_loop_t *loop) {
     return handle;
 }
 
-static void *post_once(void *arg) {
+static void post_once(void *arg) {
     ping *p = arg;
     p2p_event_loop_post(p->loop, count_ping, p);
-    return NULL;
 }
 
 static void the_handle_lets_a_foreign_loop_serve_sockets_timers_and_tasks(void **state) {
     (void)state;
-    pthread_t thread;
+    os_thread thread;
     echo_server server;
     ping p = { .loop = loop_create(NULL) };
     p2p_handle_t handle = handle_or_skip(p.loop);
     echo_start(&server, p.loop, false);
-    int fd = raw_connect(server.port);
+    p2p_handle_t fd = raw_connect(server.port);
     for (unsigned i = 1; i <= 20; i++) {
         assert_true(raw_send_text(fd, "hello"));
         while (server.messages < i) assert_true(foreign_turn(p.loop, handle));
@@ -324,10 +314,10 @@ static void the_handle_lets_a_foreign_loop_serve_sockets_timers_and_tasks(void *
     p2p_timer_t *timer = p2p_timer_create(p.loop, ignore_timer, NULL);
     assert_int_equal(p2p_timer_start(timer, 2 * P2P_NS_PER_MS, 0), 0);
     while (loop_stats(p.loop).timers_fired == 0) assert_true(foreign_turn(p.loop, handle));
-    assert_int_equal(pthread_create(&thread, NULL, post_once, &p), 0);
+    assert_int_equal(os_thread_start(&thread, post_once, &p), 0);
     while (atomic_load(&p.done) == 0) assert_true(foreign_turn(p.loop, handle));
-    pthread_join(thread, NULL);
-    close(fd);
+    os_thread_join(&thread);
+    os_close(fd);
     echo_stop(&server);
     p2p_event_loop_free(p.loop);
 }

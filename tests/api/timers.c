@@ -2,7 +2,6 @@
 #include "echo.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 typedef struct record {
     p2p_event_loop_t *loop;
@@ -211,13 +210,13 @@ static void a_timer_slower_than_its_period_neither_piles_up_nor_starves_others(v
     p2p_event_loop_t *loop = loop_create(NULL);
     echo_start(&server, loop, true);
     assert_int_equal(p2p_timer_start(create(&r, loop, slower_than_its_period), 0, r.period_ns), 0);
-    int fd = raw_connect(server.port);
+    p2p_handle_t fd = raw_connect(server.port);
     for (int i = 0; i < 10; i++) {
         assert_true(raw_send_text(fd, "hello"));
         loop_expect_text(loop, fd, "hello");
     }
     assert_true(r.fired <= loop_stats(loop).turns);
-    close(fd);
+    os_close(fd);
     echo_stop(&server);
     p2p_event_loop_free(loop);
 }
@@ -234,13 +233,13 @@ static void a_timer_of_no_delay_that_restarts_itself_starves_nobody(void **state
     p2p_event_loop_t *loop = loop_create(NULL);
     echo_start(&server, loop, true);
     assert_int_equal(p2p_timer_start(create(&r, loop, restart_at_once), 0, 0), 0);
-    int fd = raw_connect(server.port);
+    p2p_handle_t fd = raw_connect(server.port);
     for (int i = 0; i < 10; i++) {
         assert_true(raw_send_text(fd, "hello"));
         loop_expect_text(loop, fd, "hello");
     }
     assert_true(r.fired <= loop_stats(loop).turns);
-    close(fd);
+    os_close(fd);
     echo_stop(&server);
     p2p_event_loop_free(loop);
 }

@@ -2,7 +2,6 @@
 #include "probe.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 /* The story of a turn: t task, i timer, w watch, letters of probes; see story_probe. */
 typedef struct story {
@@ -52,7 +51,7 @@ static void tasks_then_timers_then_io_then_close(void **state) {
     turn(&s);
     assert_string_equal(s.text, "timx");
     p2p_timer_free(timer);
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(s.loop);
 }
 
@@ -112,7 +111,7 @@ static void a_timer_that_restarts_itself_as_due_runs_once_a_turn(void **state) {
     assert_string_equal(s.text, "rrr");
     assert_true(raw_send_text(p.fd, "hello"));
     RUN_UNTIL(s.loop, p.closes == 1); /* the timer starves nobody */
-    close(p.fd);
+    os_close(p.fd);
     p2p_event_loop_free(s.loop);
 }
 
@@ -200,7 +199,7 @@ static void what_on_close_sends_has_left_when_run_once_returns(void **state) {
     while (p.closes == 0) assert_true(p2p_event_loop_run_once(loop, 0) >= 0);
     assert_int_equal(raw_recv_frame(other.fd, text, 12), 12); /* without another turn */
     assert_string_equal(text, "one has left");
-    close(p.fd);
+    os_close(p.fd);
     probe_close(&other);
     p2p_event_loop_free(loop);
 }
@@ -222,7 +221,7 @@ static void output_is_written_before_on_close_runs(void **state) {
     probe_open(&other, loop, &probe_by_message);
     assert_true(raw_send_text(p.fd, "leave"));
     RUN_UNTIL(loop, p.closes == 1);
-    close(p.fd);
+    os_close(p.fd);
     probe_close(&other);
     p2p_event_loop_free(loop);
 }
@@ -267,8 +266,8 @@ static void an_error_comes_last(void **state) {
     probe_open(&p, loop, &probe_by_message);
     assert_true(raw_send_text(p.fd, "one"));
     assert_true(raw_send_header(p.fd, 100));
-    close(p.fd);
-    p.fd = -1;
+    os_close(p.fd);
+    p.fd = P2P_INVALID_HANDLE;
     socket_await_input(p.sock);
     RUN_UNTIL(loop, p.errors == 1);
     loop_settle(loop);
@@ -281,7 +280,7 @@ static void an_error_comes_last(void **state) {
 
 static void no_callback_runs_inside_the_call_that_caused_it(void **state) {
     (void)state;
-    int fd;
+    p2p_handle_t fd;
     probe p = { 0 };
     story s = { .loop = loop_create(NULL) };
     p2p_socket_t *sock = socket_pair(&fd);
@@ -300,7 +299,7 @@ static void no_callback_runs_inside_the_call_that_caused_it(void **state) {
     p2p_socket_close(p.sock);
     assert_string_equal(p.trace, "m");
     RUN_UNTIL(s.loop, p.closes == 1);
-    close(fd);
+    os_close(fd);
     p2p_event_loop_free(s.loop);
 }
 
@@ -309,14 +308,15 @@ static void no_callback_runs_inside_the_call_that_caused_it(void **state) {
 typedef struct race {
     p2p_event_loop_t *loop;
     uint64_t turn;
-    unsigned first[2]; /* how often each was the first in its turn */
+    const probe *second; /* the one of the two that was opened last */
+    unsigned first[2];   /* how often each was the first in its turn */
 } race;
 
 static void note_first(probe *p, char what) {
     race *r = p->data;
     if (what != 'r') return;
     uint64_t turn_now = loop_stats(p->loop).turns;
-    if (turn_now != r->turn) r->first[p->fd & 1]++;
+    if (turn_now != r->turn) r->first[p == r->second]++;
     r->turn = turn_now;
 }
 
@@ -324,21 +324,16 @@ static void the_order_rotates_so_that_none_always_wins(void **state) {
     (void)state;
     race r = { .loop = loop_create(NULL) };
     probe p[2] = { { .hook = note_first, .data = &r }, { .hook = note_first, .data = &r } };
-    int fds[2];
+    r.second = &p[1];
     for (int i = 0; i < 2; i++) {
         probe_open(&p[i], r.loop, &probe_by_read);
-        fds[i] = p[i].fd;
-        assert_true(raw_send_text(fds[i], "never taken"));
+        assert_true(raw_send_text(p[i].fd, "never taken"));
         socket_await_input(p[i].sock);
-        p[i].fd = i; /* tells the two apart in note_first */
     }
     for (int i = 0; i < 40; i++) assert_true(p2p_event_loop_run_once(r.loop, 0) >= 0);
     assert_true(p[0].reads >= 39 && p[1].reads >= 39);
     assert_true(r.first[0] > 0 && r.first[1] > 0);
-    for (int i = 0; i < 2; i++) {
-        p[i].fd = fds[i];
-        probe_close(&p[i]);
-    }
+    for (int i = 0; i < 2; i++) probe_close(&p[i]);
     p2p_event_loop_free(r.loop);
 }
 
@@ -351,24 +346,17 @@ static void the_order_rotates_for_fresh_input_too(void **state) {
     (void)state;
     race r = { .loop = loop_create(NULL) };
     probe p[2] = { { .hook = note_first_message, .data = &r }, { .hook = note_first_message, .data = &r } };
-    int fds[2];
-    for (int i = 0; i < 2; i++) {
-        probe_open(&p[i], r.loop, &probe_by_message);
-        fds[i] = p[i].fd;
-        p[i].fd = i;
-    }
+    r.second = &p[1];
+    for (int i = 0; i < 2; i++) probe_open(&p[i], r.loop, &probe_by_message);
     for (unsigned round = 1; round <= 40; round++) {
         for (int i = 0; i < 2; i++) {
-            assert_true(raw_send_text(fds[i], "x"));
+            assert_true(raw_send_text(p[i].fd, "x"));
             socket_await_input(p[i].sock);
         }
         RUN_UNTIL(r.loop, p[0].messages == round && p[1].messages == round);
     }
     assert_true(r.first[0] > 0 && r.first[1] > 0);
-    for (int i = 0; i < 2; i++) {
-        p[i].fd = fds[i];
-        probe_close(&p[i]);
-    }
+    for (int i = 0; i < 2; i++) probe_close(&p[i]);
     p2p_event_loop_free(r.loop);
 }
 

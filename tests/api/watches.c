@@ -1,10 +1,5 @@
-/* Watches: raw readiness of pipes and other libraries' sockets. */
+/* Watches: raw readiness of pipes, where they can be waited for, and of other libraries' sockets. */
 #include "fixture.h"
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 typedef struct record {
     p2p_watch_t *watch, *other;
@@ -20,18 +15,18 @@ static void on_ready(p2p_watch_t *watch, uint32_t ready, void *user_data) {
     r->ready = ready;
 }
 
-static void watch(record *r, p2p_event_loop_t *loop, int fd, uint32_t interest, p2p_watch_callback callback) {
+static void watch(record *r, p2p_event_loop_t *loop, p2p_handle_t fd, uint32_t interest, p2p_watch_callback callback) {
     r->watch = p2p_event_loop_watch(loop, fd, interest, callback, r);
     if (r->watch == NULL) fail_msg("no watch: %s", p2p_error_message(p2p_last_error()));
 }
 
-static void put(int fd) {
-    assert_int_equal(write(fd, "x", 1), 1);
+static void put(p2p_handle_t end) {
+    assert_int_equal(os_write(end, "x", 1), 1);
 }
 
-static void get(int fd) {
+static void get(p2p_handle_t end) {
     char byte;
-    assert_int_equal(read(fd, &byte, 1), 1);
+    assert_int_equal(os_read(end, &byte, 1), 1);
 }
 
 static void expect_no_wakeups(p2p_event_loop_t *loop) {
@@ -44,9 +39,9 @@ static void expect_no_wakeups(p2p_event_loop_t *loop) {
 static void a_pipe_is_readable_each_turn_while_data_waits(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(os_pipe(ends), 0);
     watch(&r, loop, ends[0], P2P_READABLE, on_ready);
     loop_settle(loop);
     assert_int_equal(r.calls, 0);
@@ -60,8 +55,8 @@ static void a_pipe_is_readable_each_turn_while_data_waits(void **state) {
     expect_no_wakeups(loop);
     assert_int_equal(r.calls, 3);
     p2p_watch_free(r.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -69,38 +64,39 @@ static void the_write_end_is_writable_until_it_is_full(void **state) {
     (void)state;
     static char data[4096];
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    assert_int_equal(os_pipe(ends), 0);
+    for (int i = 0; i < 2; i++) assert_int_equal(os_set_nonblocking(ends[i], true), 0);
     watch(&r, loop, ends[1], P2P_WRITABLE, on_ready);
     RUN_UNTIL(loop, r.calls > 0);
     assert_int_equal(r.ready, P2P_WRITABLE);
-    while (write(ends[1], data, sizeof data) > 0) {
+    while (os_write(ends[1], data, sizeof data) > 0) {
     }
     expect_no_wakeups(loop);
     unsigned before = r.calls;
-    while (read(ends[0], data, sizeof data) > 0) {
+    while (os_read(ends[0], data, sizeof data) > 0) {
     }
     RUN_UNTIL(loop, r.calls > before);
     p2p_watch_free(r.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
 static void both_directions_come_in_one_call(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(os_stream_pair(ends), 0);
     put(ends[1]);
     watch(&r, loop, ends[0], P2P_READABLE | P2P_WRITABLE, on_ready);
     assert_int_equal(p2p_event_loop_run_once(loop, -1), 1);
     assert_int_equal(r.ready, P2P_READABLE | P2P_WRITABLE);
     p2p_watch_free(r.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -109,16 +105,17 @@ static void a_hang_up_shows_as_every_wanted_bit(void **state) {
     static const uint32_t interests[] = { P2P_READABLE, P2P_WRITABLE, P2P_READABLE | P2P_WRITABLE };
     for (size_t i = 0; i < COUNT_OF(interests); i++) {
         record r = { 0 };
-        int ends[2];
+        p2p_handle_t ends[2];
         p2p_event_loop_t *loop = loop_create(NULL);
-        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(os_pipe(ends), 0);
         int watched = interests[i] == P2P_READABLE ? 0 : 1; /* the writer of a pipe without a reader gets ERR */
-        close(ends[1 - watched]);
+        os_close(ends[1 - watched]);
+        assert_true(os_poll(ends[watched], POLLIN, RAW_DEADLINE_S * 1000) > 0);
         watch(&r, loop, ends[watched], interests[i], on_ready);
         RUN_UNTIL(loop, r.calls > 0);
         assert_int_equal(r.ready, interests[i]);
         p2p_watch_free(r.watch);
-        close(ends[watched]);
+        os_close(ends[watched]);
         p2p_event_loop_free(loop);
     }
 }
@@ -127,21 +124,21 @@ static void no_interest_means_no_wakeups_whatever_happens(void **state) {
     (void)state;
     for (int with_end = 0; with_end < 2; with_end++) {
         record r = { 0 };
-        int ends[2];
+        p2p_handle_t ends[2];
         p2p_event_loop_t *loop = loop_create(NULL);
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        assert_int_equal(os_stream_pair(ends), 0);
         watch(&r, loop, ends[0], with_end ? 0 : P2P_READABLE, on_ready); /* from the start, or later */
         assert_int_equal(p2p_watch_set(r.watch, 0), 0);
         put(ends[1]);
-        if (with_end) close(ends[1]);
+        if (with_end) os_close(ends[1]);
         expect_no_wakeups(loop);
         assert_int_equal(r.calls, 0);
         assert_int_equal(p2p_watch_set(r.watch, P2P_READABLE), 0);
         assert_int_equal(p2p_event_loop_run_once(loop, -1), 1);
         assert_int_equal(r.calls, 1);
         p2p_watch_free(r.watch);
-        close(ends[0]);
-        if (!with_end) close(ends[1]);
+        os_close(ends[0]);
+        if (!with_end) os_close(ends[1]);
         p2p_event_loop_free(loop);
     }
 }
@@ -149,9 +146,9 @@ static void no_interest_means_no_wakeups_whatever_happens(void **state) {
 static void interest_changes_are_exact(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(os_stream_pair(ends), 0);
     put(ends[1]);
     watch(&r, loop, ends[0], P2P_READABLE, on_ready);
     static const uint32_t masks[] = { P2P_WRITABLE, P2P_READABLE, P2P_READABLE | P2P_WRITABLE, P2P_READABLE };
@@ -164,8 +161,8 @@ static void interest_changes_are_exact(void **state) {
     }
     assert_int_equal(p2p_watch_set(r.watch, 0x100), P2P_ERR_INVALID);
     p2p_watch_free(r.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -178,9 +175,9 @@ static void off_and_on(p2p_watch_t *watched, uint32_t ready, void *user_data) {
 static void switched_off_and_on_in_its_callback_a_watch_goes_on_next_turn(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(os_pipe(ends), 0);
     watch(&r, loop, ends[0], P2P_READABLE, off_and_on);
     put(ends[1]);
     for (unsigned i = 1; i <= 3; i++) {
@@ -190,8 +187,8 @@ static void switched_off_and_on_in_its_callback_a_watch_goes_on_next_turn(void *
     get(ends[0]);
     expect_no_wakeups(loop);
     p2p_watch_free(r.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -200,10 +197,10 @@ static void switched_off_and_on_in_its_callback_a_watch_goes_on_next_turn(void *
 static void a_closed_number_is_INVALID_and_the_next_watch_works(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
-    close(ends[0]);
+    assert_int_equal(os_pipe(ends), 0);
+    os_close(ends[0]);
     for (uint32_t interest = 0; interest <= 1; interest++) {
         assert_null(p2p_event_loop_watch(loop, ends[0], interest, on_ready, &r));
         assert_int_equal(p2p_last_error(), P2P_ERR_INVALID);
@@ -212,21 +209,8 @@ static void a_closed_number_is_INVALID_and_the_next_watch_works(void **state) {
     watch(&r, loop, ends[1], P2P_WRITABLE, on_ready);
     RUN_UNTIL(loop, r.calls > 0);
     p2p_watch_free(r.watch);
-    close(ends[1]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
-}
-
-static void a_regular_file_is_NOT_SUPPORTED(void **state) {
-    (void)state;
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    p2p_event_loop_t *loop = loop_create(NULL);
-    for (uint32_t interest = 0; interest <= 1; interest++) {
-        assert_null(p2p_event_loop_watch(loop, fileno(file), interest, on_ready, NULL));
-        assert_int_equal(p2p_last_error(), P2P_ERR_NOT_SUPPORTED);
-    }
-    p2p_event_loop_free(loop);
-    fclose(file);
 }
 
 static void null_and_unknown_bits_are_INVALID(void **state) {
@@ -250,20 +234,20 @@ static void null_and_unknown_bits_are_INVALID(void **state) {
 static void a_watch_neither_closes_its_handle_nor_changes_its_mode(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    int flags = fcntl(ends[0], F_GETFL);
+    assert_int_equal(os_stream_pair(ends), 0);
+    assert_false(os_is_nonblocking(ends[0]));
     watch(&r, loop, ends[0], P2P_READABLE, on_ready);
     put(ends[1]);
     RUN_UNTIL(loop, r.calls > 0);
-    assert_int_equal(fcntl(ends[0], F_GETFL), flags);
+    get(ends[0]);
+    assert_false(os_is_nonblocking(ends[0]));
     p2p_watch_free(r.watch);
     loop_settle(loop);
-    assert_int_equal(fcntl(ends[0], F_GETFL), flags);
-    get(ends[0]);
-    close(ends[0]);
-    close(ends[1]);
+    assert_false(os_is_nonblocking(ends[0]));
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -271,19 +255,20 @@ static void a_watch_neither_closes_its_handle_nor_changes_its_mode(void **state)
 static void after_free_a_duplicate_of_the_handle_causes_no_wakeups(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
-    int duplicate = dup(ends[0]);
+    assert_int_equal(os_pipe(ends), 0);
+    p2p_handle_t duplicate = os_duplicate(ends[0]);
+    assert_true(duplicate != P2P_INVALID_HANDLE);
     watch(&r, loop, ends[0], P2P_READABLE, on_ready);
     loop_settle(loop);
     p2p_watch_free(r.watch);
-    close(ends[0]);
+    os_close(ends[0]);
     put(ends[1]);
     expect_no_wakeups(loop);
     assert_int_equal(r.calls, 0);
-    close(duplicate);
-    close(ends[1]);
+    os_close(duplicate);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -297,16 +282,16 @@ static void free_self(p2p_watch_t *watched, uint32_t ready, void *user_data) {
 static void a_watch_can_free_itself_and_run_returns(void **state) {
     (void)state;
     record r = { 0 };
-    int ends[2];
+    p2p_handle_t ends[2];
     p2p_event_loop_t *loop = loop_create(NULL);
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(os_pipe(ends), 0);
     watch(&r, loop, ends[0], P2P_READABLE, free_self);
     put(ends[1]);
     p2p_event_loop_run(loop);
     assert_int_equal(p2p_last_error(), 0);
     assert_int_equal(r.calls, 1);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(loop);
 }
 
@@ -321,10 +306,10 @@ static void free_other(p2p_watch_t *watched, uint32_t ready, void *user_data) {
 static void a_watch_freed_by_another_in_the_same_batch_is_silent(void **state) {
     (void)state;
     record r[2] = { { 0 }, { 0 } };
-    int ends[2][2];
+    p2p_handle_t ends[2][2];
     p2p_event_loop_t *loop = loop_create(NULL);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(pipe(ends[i]), 0);
+        assert_int_equal(os_pipe(ends[i]), 0);
         put(ends[i][1]);
         watch(&r[i], loop, ends[i][0], P2P_READABLE, free_other);
     }
@@ -338,8 +323,8 @@ static void a_watch_freed_by_another_in_the_same_batch_is_silent(void **state) {
     assert_int_equal(r[1 - survivor].calls, 0);
     p2p_watch_free(r[survivor].watch);
     for (int i = 0; i < 2; i++) {
-        close(ends[i][0]);
-        close(ends[i][1]);
+        os_close(ends[i][0]);
+        os_close(ends[i][1]);
     }
     p2p_event_loop_free(loop);
 }
@@ -353,10 +338,10 @@ static void switch_other_off(p2p_watch_t *watched, uint32_t ready, void *user_da
 static void a_watch_switched_off_by_another_in_the_same_batch_is_silent(void **state) {
     (void)state;
     record r[2] = { { 0 }, { 0 } };
-    int ends[2][2];
+    p2p_handle_t ends[2][2];
     p2p_event_loop_t *loop = loop_create(NULL);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(pipe(ends[i]), 0);
+        assert_int_equal(os_pipe(ends[i]), 0);
         put(ends[i][1]);
         watch(&r[i], loop, ends[i][0], P2P_READABLE, switch_other_off);
     }
@@ -366,8 +351,8 @@ static void a_watch_switched_off_by_another_in_the_same_batch_is_silent(void **s
     assert_int_equal(r[0].calls + r[1].calls, 1);
     for (int i = 0; i < 2; i++) {
         p2p_watch_free(r[i].watch);
-        close(ends[i][0]);
-        close(ends[i][1]);
+        os_close(ends[i][0]);
+        os_close(ends[i][1]);
     }
     p2p_event_loop_free(loop);
 }
@@ -375,7 +360,7 @@ static void a_watch_switched_off_by_another_in_the_same_batch_is_silent(void **s
 typedef struct renewal {
     record fresh;
     p2p_event_loop_t *loop;
-    int fd;
+    p2p_handle_t fd;
     unsigned calls;
 } renewal;
 
@@ -389,9 +374,9 @@ static void free_and_watch_again(p2p_watch_t *watched, uint32_t ready, void *use
 
 static void freed_and_watched_again_a_handle_is_reported_once_a_turn(void **state) {
     (void)state;
-    int ends[2];
+    p2p_handle_t ends[2];
     renewal r = { .loop = loop_create(NULL) };
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(os_pipe(ends), 0);
     r.fd = ends[0];
     put(ends[1]);
     assert_non_null(p2p_event_loop_watch(r.loop, r.fd, P2P_READABLE, free_and_watch_again, &r));
@@ -401,8 +386,8 @@ static void freed_and_watched_again_a_handle_is_reported_once_a_turn(void **stat
     assert_int_equal(r.fresh.calls, 1);
     assert_int_equal(r.calls, 1);
     p2p_watch_free(r.fresh.watch);
-    close(ends[0]);
-    close(ends[1]);
+    os_close(ends[0]);
+    os_close(ends[1]);
     p2p_event_loop_free(r.loop);
 }
 
@@ -416,7 +401,6 @@ int main(int argc, char **argv) {
         CASE(interest_changes_are_exact),
         CASE(switched_off_and_on_in_its_callback_a_watch_goes_on_next_turn),
         CASE(a_closed_number_is_INVALID_and_the_next_watch_works),
-        CASE(a_regular_file_is_NOT_SUPPORTED),
         CASE(null_and_unknown_bits_are_INVALID),
         CASE(a_watch_neither_closes_its_handle_nor_changes_its_mode),
         CASE(after_free_a_duplicate_of_the_handle_causes_no_wakeups),

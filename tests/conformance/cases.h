@@ -17,6 +17,8 @@ extern const case_group peer_cases;     /* what the other side does */
 extern const case_group stale_cases;    /* closed, duplicated and inherited handles */
 extern const case_group wake_cases;     /* wake, signals, time-outs */
 extern const case_group create_cases;   /* creation that fails */
+extern const case_group posix_cases;    /* files, handle numbers, child processes, signals; empty on Windows */
+extern const case_group win32_cases;    /* WSAPoll and Windows' select; empty elsewhere */
 
 /** What main does. A backend from outside registers its table first (docs/backend-authors.md). */
 int conformance_main(int argc, char **argv);

@@ -1,16 +1,15 @@
 /* All cases of the suite as one list for p2p_test_main. */
 #include "cases.h"
 
-#include <string.h>
-
 int conformance_main(int argc, char **argv) {
     static struct CMUnitTest cases[256];
     const case_group *groups[] = { &rule_cases, &interest_cases, &peer_cases, &stale_cases, &wake_cases,
-                                   &create_cases };
+                                   &create_cases, &posix_cases, &win32_cases };
     size_t count = 0;
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
-        memcpy(&cases[count], groups[i]->cases, groups[i]->count * sizeof(cases[0]));
-        count += groups[i]->count;
+        for (size_t k = 0; k < groups[i]->count; k++) {
+            cases[count++] = groups[i]->cases[k];
+        }
     }
     return p2p_test_main(argc, argv, cases, count);
 }

@@ -3,11 +3,13 @@
  * raw sockets on the other side. Only public headers are used, so that the suite runs on anybody's backend.
  *
  * The environment it gives to the backend counts: each case fails that leaks bytes or handles,
- * allocates inside wait, or calls a waiting function outside wait.
+ * allocates inside wait, calls a waiting function outside wait, or calls one in a way that some version of
+ * the system refuses.
  */
 #ifndef CONFORMANCE_HARNESS_H
 #define CONFORMANCE_HARNESS_H
 
+#include "os.h"
 #include "test_main.h"
 
 #include <p2pnet/backend.h>
@@ -44,7 +46,7 @@ typedef struct harness {
     size_t fail_from;  /**< fail allocation number n and all after it; 0: none */
     unsigned waits; /**< calls of the table's poll, select and epoll_wait */
     unsigned allocations_in_wait, waits_outside_wait, bad_waits;
-    size_t open_handles; /**< before the test */
+    int open_handles; /**< before the test */
 } harness;
 
 int harness_set_up(void **state);
@@ -54,6 +56,8 @@ int harness_tear_down(void **state);
 /** Make and free the instance, as set_up and tear_down do for each case. @return what create returned. */
 int harness_create(harness *h);
 void harness_destroy(harness *h);
+/** A creation that failed gave this P2P_ERR_*, said why, and left nothing behind. */
+void expect_clean_failure(harness *h, int result, int expected);
 
 /** Register without interest, as attach does. */
 test_io *attach(harness *h, p2p_handle_t handle, uint32_t flags);
@@ -72,27 +76,38 @@ int turn(harness *h, int64_t timeout_ns);
 void turn_until(harness *h, test_io *io, uint32_t flags);
 /** Turn for that long: no event may come, and hardly a wake-up. */
 void expect_quiet(harness *h, int64_t duration_ns);
+/** One wait that returns by a wake, not by its time-out. */
+void wait_to_be_woken(harness *h);
 /** Forget what was heard so far. */
 void clear(harness *h);
 
-/* Plain POSIX, independent of the library. All handles are non-blocking. */
-int64_t now_ns(void);
-size_t count_open_handles(void);
-/** How many more handles can be opened, at most `wanted`. */
+/** Where a system is of a kind of its own; under Wine too. */
+#if defined(_WIN32)
+enum { ON_WINDOWS = true };
+#else
+enum { ON_WINDOWS = false };
+#endif
+/** What the table gives for a handle that is not open. */
+#define NOT_A_HANDLE (-os_number(ON_WINDOWS ? ENOTSOCK : EBADF))
+
+/* Independent of the library. All handles are non-blocking, errors are errno numbers as in os.h. */
+/** How many more handles can be opened, at most `wanted`; fewer where many of them make a wait slow. */
 int handles_to_spare(int wanted);
-void tcp_pair(int ends[2]);
-int tcp_listener(uint16_t *port);
+void tcp_pair(p2p_handle_t ends[2]);
+/** What the backend can wait for and costs least: a pipe if it takes any handle, else a connection. Data goes
+ *  from ends[1] to ends[0]. */
+void any_pair(const harness *h, p2p_handle_t ends[2]);
+p2p_handle_t tcp_listener(uint16_t *port);
 /** @return a handle whose connect has begun. */
-int tcp_connecting(uint16_t port);
+p2p_handle_t tcp_connecting(uint16_t port);
 /** @return a handle that keeps a port where nobody listens. */
-int refusing_port(uint16_t *port);
-void pipe_pair(int ends[2]);
-void send_text(int handle, const char *text);
+p2p_handle_t refusing_port(uint16_t *port);
+p2p_handle_t duplicate_of(p2p_handle_t handle);
+void close_pair(const p2p_handle_t ends[2]);
+void send_text(p2p_handle_t handle, const char *text);
 /** @return bytes read, 0, or -errno. */
-int receive(int handle, void *buffer, size_t size);
-void fill_send_buffer(int handle);
-/** Close so that the peer sees a reset. */
-void reset(int handle);
+int receive(p2p_handle_t handle, void *buffer, size_t size);
+void fill_send_buffer(p2p_handle_t handle);
 /** A small generator with a fixed beginning. */
 uint32_t next_random(uint32_t *seed);
 

@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
-"""Smoke tests of the examples.  test_examples.py DIRECTORY NAME [-v]: runs the cases of one example.
+"""Smoke tests of the examples: runs the cases of one example.
+
+  test_examples.py DIRECTORY NAME [--emulator WORD]... [--console-event PROGRAM] [-v]
 
 Each program runs as its own process; the peers are plain Python sockets, which know the wire format
 (4 bytes of big-endian length, then the payload) from its description only. No fixed ports, no sleeps:
 every wait is for a condition, and ALARM_S only turns a hang into a failure.
+
+With --emulator the programs are Windows programs, and the words are what runs them: Wine. Its sockets, pipes and
+processes are the machine's, so the peers are the same. --console-event names the program of console_event.c.
 """
+import argparse
 import contextlib
 import fcntl
 import os
@@ -22,17 +28,24 @@ import threading
 import unittest
 
 ALARM_S = 100
-DIRECTORY = ""
+OPTIONS = argparse.Namespace()
 LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)(?: \(backend (\w+)\))?\n")
 
 
+def on_windows():
+    return bool(OPTIONS.emulator)
+
+
 def command(name, *arguments):
-    return [os.path.join(DIRECTORY, name), *map(str, arguments)]
+    path = os.path.join(OPTIONS.directory, name)
+    if on_windows():
+        path += ".exe"
+    return [*OPTIONS.emulator, path, *map(str, arguments)]
 
 
 def run(name, *arguments, **options):
-    """Run to the end; gives what subprocess.run gives, as text."""
-    return subprocess.run(command(name, *arguments), capture_output=True, text=True, check=False, **options)
+    """Run to the end; gives what subprocess.run gives, as text (whose lines may end in CR LF)."""
+    return subprocess.run(command(name, *arguments), capture_output=True, encoding="utf-8", check=False, **options)
 
 
 def backends():
@@ -43,23 +56,27 @@ def backends():
 def started(name, *arguments, **options):
     """A program that runs meanwhile, and never longer."""
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(command(name, *arguments), text=True, **options) as process:
+    with subprocess.Popen(command(name, *arguments), encoding="utf-8", **options) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
+def wait_until_it_listens(process):
+    line = process.stdout.readline()
+    match = LISTENING.fullmatch(line)
+    if match is None:
+        process.kill()
+        raise AssertionError(f"printed {line!r}: {process.stderr.read()}")
+    process.port, process.backend = int(match[1]), match[2]
+
+
 @contextlib.contextmanager
 def server(name, *arguments):
     """A server example on a free port: its process, with .port and .backend from the line it prints."""
     with started(name, "--port", 0, *arguments) as process:
-        line = process.stdout.readline()
-        match = LISTENING.fullmatch(line)
-        if match is None:
-            process.kill()
-            raise AssertionError(f"{name} printed {line!r}: {process.stderr.read()}")
-        process.port, process.backend = int(match[1]), match[2]
+        wait_until_it_listens(process)
         yield process
 
 
@@ -115,7 +132,7 @@ class Terminal:
 
     def __init__(self, process, handle):
         self.process, self.handle = process, handle
-        self.shown = b""
+        self.shown = b""  # since what was waited for last
 
     def type(self, keys):
         os.write(self.handle, keys)
@@ -124,6 +141,27 @@ class Terminal:
         """Until that was shown, after what was waited for before."""
         while text not in self.shown:
             self.shown += os.read(self.handle, 4096)
+        self.shown = self.shown.partition(text)[2]
+
+
+class WineTerminal(Terminal):
+    """A terminal on which Wine draws its console: character by character, and with much moving of the cursor."""
+    MOVES = re.compile(rb"\x1b\[[?0-9;]*[A-Za-z]")
+    SPACE = b"\x1b[1C"
+
+    def __init__(self, process, handle):
+        super().__init__(process, handle)
+        self.drawn = b""
+
+    def wait_for(self, text):
+        while text not in self.shown:
+            self.drawn += os.read(self.handle, 4096)
+            # The begin of a sequence waits for its rest.
+            complete, escape, rest = self.drawn.rpartition(b"\x1b")
+            if self.MOVES.match(escape + rest) or not escape:
+                complete, escape, rest = self.drawn, b"", b""
+            self.shown += self.MOVES.sub(b"", complete.replace(self.SPACE, b" "))
+            self.drawn = escape + rest
         self.shown = self.shown.partition(text)[2]
 
 
@@ -137,11 +175,17 @@ def terminal(name, *arguments):
     near, far = pty.openpty()
     before = termios.tcgetattr(far)
     with started(name, *arguments, stdin=far, stdout=far, stderr=far, preexec_fn=take_terminal) as process:
-        yield Terminal(process, near)
+        yield (WineTerminal if on_windows() else Terminal)(process, near)
         process.wait()
-        assert termios.tcgetattr(far) == before, "the terminal was not given back as it was"
+        if not on_windows():  # there it is Wine that takes the terminal and gives it back
+            assert termios.tcgetattr(far) == before, "the terminal was not given back as it was"
     os.close(near)
     os.close(far)
+
+
+def stop_signals():
+    """Windows knows no SIGTERM; SIGINT becomes Ctrl-C."""
+    return (signal.SIGINT,) if on_windows() else (signal.SIGINT, signal.SIGTERM)
 
 
 class Case(unittest.TestCase):
@@ -163,9 +207,10 @@ class Test01TcpServer(Case):
             self.assertEqual(self.stop(process), "received 5 bytes\nreceived 5 bytes\n")
 
     def test_ends_while_a_silent_client_is_connected(self):
-        with server("01_tcp_server") as process:
-            with socket.create_connection(("127.0.0.1", process.port)):
-                self.stop(process, signal.SIGTERM)
+        for number in stop_signals():
+            with server("01_tcp_server") as process:
+                with socket.create_connection(("127.0.0.1", process.port)):
+                    self.stop(process, number)
 
 
 class Test02TcpClient(Case):
@@ -248,6 +293,27 @@ class Test04MessageClient(Case):
         self.assertEqual(result.stdout, lines)
         self.assertEqual(len(echoed), 40000)
 
+    def test_a_line_without_end_comes_in_pieces(self):
+        with server("06_async_server") as process:
+            result = run("04_message_client", "--port", process.port, input="x" * 200000 + "\nnext\n")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            pieces = result.stdout.splitlines()
+            self.assertEqual([len(piece) for piece in pieces], [65536, 65536, 65536, 200000 - 3 * 65536, 4])
+            self.stop(process)
+
+    def test_what_belongs_to_the_end_of_a_line(self):
+        received = []
+
+        def serve(peer):
+            while (payload := peer.receive()) is not None:
+                received.append(payload)
+                peer.send(payload)
+
+        with python_server(serve) as port:
+            subprocess.run(command("04_message_client", "--port", port), input=b"dos\r\nunix\n\r\n\n", check=True,
+                           capture_output=True)
+        self.assertEqual(received, [b"dos", b"unix", b"", b""] if on_windows() else [b"dos\r", b"unix", b"\r", b""])
+
     def test_no_input(self):
         with server("06_async_server") as process:
             result = run("04_message_client", "--port", process.port, stdin=subprocess.DEVNULL)
@@ -267,9 +333,14 @@ class Test04MessageClient(Case):
         with server("06_async_server") as process, \
                 terminal("04_message_client", "--port", process.port) as screen:
             screen.wait_for(b"connected")
-            screen.type(b"typed\n")
-            screen.wait_for(b"typed\r\ntyped\r\n")
-            screen.type(b"\x04")
+            screen.type(b"typed\r")
+            screen.wait_for(b"typed\r")
+            screen.wait_for(b"typed\r")
+            screen.type("Grüße\r".encode())
+            screen.wait_for("Grüße\r".encode())
+            screen.wait_for("Grüße\r".encode())
+            # Ctrl-D ends the input. Wine swallows the Ctrl-Z that would do so on Windows; Ctrl-C ends the program.
+            screen.type(b"half\x03" if on_windows() else b"\x04")
             self.assertEqual(screen.process.wait(), 0)
 
     def test_interrupt(self):
@@ -289,15 +360,17 @@ class Test05ChooseBackend(Case):
 
     def test_a_name_never_falls_back_and_a_list_does(self):
         self.assertEqual(run("05_choose_backend", "--backend", "no-such-thing").returncode, 1)
-        result = run("05_choose_backend", "--backend", "no-such-thing,poll")
-        self.assertIn("the loop runs on poll", result.stdout)
+        last = backends()[-1]
+        result = run("05_choose_backend", "--backend", f"no-such-thing,{last}")
+        self.assertIn(f"the loop runs on {last}", result.stdout)
 
     def test_environment_overrides_the_automatic_choice_only(self):
         environment = {**os.environ, "P2P_BACKEND": "select"}
         result = run("05_choose_backend", env=environment)
         self.assertIn("automatic:\n  the loop runs on select", result.stdout)
-        result = run("05_choose_backend", "--backend", "poll", env=environment)
-        self.assertIn("the loop runs on poll", result.stdout)
+        best = backends()[0]
+        result = run("05_choose_backend", "--backend", best, env=environment)
+        self.assertIn(f"the loop runs on {best}", result.stdout)
 
 
 class Test06AsyncServer(Case):
@@ -322,9 +395,37 @@ class Test06AsyncServer(Case):
                     peer.close()
 
     def test_signals_and_summary(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             with self.subTest(number), server("06_async_server") as process:
                 self.assertEqual(self.stop(process, number), "0 connections, 0 messages, 0 bytes\n")
+
+    def test_console_events_and_summary(self):
+        if not on_windows():
+            self.skipTest("consoles are Windows'")
+        # Drive Z is the machine's root.
+        program = "Z:" + os.path.join(os.path.abspath(OPTIONS.directory), "06_async_server.exe")
+        for backend in backends():
+            for event in ("ctrl-c", "ctrl-break", "close", "ctrl-c\n" * 20):
+                arguments = [*OPTIONS.emulator, OPTIONS.console_event, program, "--port", "0", "--backend", backend]
+                with self.subTest(event, backend=backend), subprocess.Popen(
+                        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                        encoding="utf-8") as process:
+                    wait_until_it_listens(process)
+                    peer = connect(process.port)
+                    peer.send(b"still connected")
+                    self.assertEqual(peer.receive(), b"still connected")
+                    output, errors = process.communicate(event + "\n")
+                    self.assertEqual((process.returncode, output),
+                                     (0, "1 connections, 1 messages, 15 bytes\n"), errors)
+                    peer.close()
+
+    def test_ctrl_c_on_a_terminal(self):
+        with terminal("06_async_server", "--port", 0) as screen:
+            screen.wait_for(b"listening on 127.0.0.1:")
+            screen.wait_for(b")")
+            screen.type(b"\x03")
+            screen.wait_for(b"0 connections, 0 messages, 0 bytes\r")
+            self.assertEqual(screen.process.wait(), 0)
 
     def test_a_message_byte_by_byte(self):
         with server("06_async_server") as process:
@@ -384,7 +485,21 @@ class Test06AsyncServer(Case):
         result = run("06_async_server", "--port", 0, "--backend", "no-such-thing")
         self.assertEqual(result.returncode, 1)
         self.assertIn("no-such-thing: unknown", result.stderr)
-        self.assertEqual(run("06_async_server", "--port", "many").returncode, 2)
+
+    def test_arguments(self):
+        for wrong in (["--port", "many"], ["--port", "65536"], ["--port"], ["--no-such-option"], ["surplus"],
+                      ["--portly", "80"], ["--help-me"]):
+            with self.subTest(wrong):
+                result = run("06_async_server", *wrong)
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+                self.assertNotEqual(result.stderr, "")
+        result = run("06_async_server", "--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertRegex(result.stdout, r"^usage: .*06_async_server(\.exe)? \[--backend NAME\] .*\n$")
+        with started("06_async_server", "--port=1", "--backend=" + backends()[-1], "--port=0", "--") as process:
+            wait_until_it_listens(process)
+            self.assertEqual(process.backend, backends()[-1])
+            self.stop(process)
 
 
 class Test07AsyncStressTest(Case):
@@ -438,8 +553,9 @@ class Test07AsyncStressTest(Case):
 
     def test_a_server_of_its_own(self):
         with server("06_async_server") as process:
-            result = run("07_async_stress_test", "--connect", f"127.0.0.1:{process.port}",
-                         "--server-pid", process.pid)
+            # Wine's processes have numbers of their own.
+            server_pid = [] if on_windows() else ["--server-pid", process.pid]
+            result = run("07_async_stress_test", "--connect", f"127.0.0.1:{process.port}", *server_pid)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertGreaterEqual(float(self.table(result)["idle"]), 0)
             self.assertEqual(self.stop(process), "100 connections, 1000 messages, 64000 bytes\n")
@@ -548,6 +664,8 @@ class Test08Chat(Case):
             self.assertEqual(self.stop(room), "1 guests, 40000 lines, 0 copies skipped\n")
 
     def test_client_on_a_terminal(self):
+        if on_windows():
+            self.skipTest("the line editor is for POSIX terminals; test_client_on_a_console is for Windows")
         with server("08_chat_server") as room:
             anna = self.join(room, b"anna", [])
             with terminal("08_chat_client", "--port", room.port, "ben") as screen:
@@ -564,6 +682,31 @@ class Test08Chat(Case):
                 self.assertEqual(anna.receive(), b"<anna> am I disturbing?")
                 self.assertEqual(anna.receive(), "<ben> hallö!".encode())
                 screen.type(b"\x04")
+                self.assertEqual(screen.process.wait(), 0)
+            self.assertEqual(anna.receive(), b"* ben left")
+            with terminal("08_chat_client", "--port", room.port) as screen:
+                screen.wait_for(b"joined")
+                screen.type(b"half a line\x03")
+                self.assertEqual(screen.process.wait(), 0)
+            anna.close()
+            self.stop(room)
+
+    def test_client_on_a_console(self):
+        if not on_windows():
+            self.skipTest("consoles are Windows'")
+        with server("08_chat_server") as room:
+            anna = self.join(room, b"anna", [])
+            with terminal("08_chat_client", "--port", room.port, "ben") as screen:
+                screen.wait_for(b"is now called ben")
+                self.assertRegex(anna.receive(), rb"joined$")
+                self.assertRegex(anna.receive(), rb"is now called ben$")
+                screen.type("hallö!\r".encode())
+                screen.wait_for("<ben> hallö!\r".encode())
+                self.assertEqual(anna.receive(), "<ben> hallö!".encode())
+                anna.send("schöne Grüße".encode())
+                screen.wait_for("<anna> schöne Grüße\r".encode())
+                self.assertEqual(anna.receive(), "<anna> schöne Grüße".encode())
+                screen.type(b"/quit\r")
                 self.assertEqual(screen.process.wait(), 0)
             self.assertEqual(anna.receive(), b"* ben left")
             with terminal("08_chat_client", "--port", room.port) as screen:
@@ -624,12 +767,16 @@ def on_alarm(*_):
 
 
 def main():
-    global DIRECTORY
-    DIRECTORY, name = sys.argv[1:3]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("name")
+    parser.add_argument("--emulator", action="append", default=[])
+    parser.add_argument("--console-event")
+    _, rest = parser.parse_known_args(namespace=OPTIONS)
     signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(ALARM_S)
-    case = "Test" + "".join(part.capitalize() for part in name.split("_"))
-    unittest.main(argv=[sys.argv[0], case, *sys.argv[3:]])
+    case = "Test" + "".join(part.capitalize() for part in OPTIONS.name.split("_"))
+    unittest.main(argv=[sys.argv[0], case, *rest])
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@
  */
 #include "echo.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define SPURIOUS 0x01u  /* readiness of sockets that have none */
 #define EARLY 0x02u     /* every other wait returns 0 at once */
@@ -152,7 +149,9 @@ static int hostile_bind_thread(p2p_backend *backend) {
 
 static int setup(void **state) {
     fixture_setup(state);
-    inner_ops = p2p_backend_find(test_backend() != NULL ? test_backend() : "poll");
+    const char *name = test_backend();
+    if (name == NULL) p2p_backend_list(&name, 1);
+    inner_ops = p2p_backend_find(name);
     assert_non_null(inner_ops);
     if (inner_ops->recv_start != NULL || inner_ops->accept_start != NULL || inner_ops->send != NULL) {
         p2p_cleanup();
@@ -180,10 +179,12 @@ static int setup(void **state) {
 
 /* ---- the load ---- */
 
-enum { CLIENTS = 20, MESSAGES = 50 };
+enum { CLIENTS = 20 };
+
+#define MESSAGES OS_ROUNDS(50u, 8u) /* of each client; every kind of length is among the first 8 */
 
 typedef struct client {
-    int fd;
+    p2p_handle_t fd;
     uint32_t sent, received;
 } client;
 
@@ -227,7 +228,7 @@ static void echo_under(unsigned given_habits, bool by_message) {
             receive_next(loop, c);
             if (c->received < MESSAGES) continue;
             if (i % 2 == 0) {
-                close(c->fd);
+                os_close(c->fd);
             } else {
                 raw_reset(c->fd);
             }
@@ -301,8 +302,8 @@ static void connects_are_answered_once_and_only_when_they_are(void **state) {
     int answers[COUNT_OF(socks)][2];
     uint16_t ports[3]; /* one that answers, one that refuses, one that is silent */
     memset(answers, 0, sizeof answers);
-    int good = raw_listen(&ports[0], 64), dead = raw_listen(&ports[1], 1), silent = raw_listen(&ports[2], 0);
-    close(dead);
+    p2p_handle_t good = raw_listen(&ports[0], 64), dead = raw_listen(&ports[1], 1), silent = raw_listen(&ports[2], 0);
+    os_close(dead);
     habits = SPURIOUS | EARLY | REORDERED | LATE;
     options.backend = "hostile";
     options.drain_timeout_ms = 1;
@@ -326,8 +327,8 @@ static void connects_are_answered_once_and_only_when_they_are(void **state) {
     assert_true(unanswered >= 5);
     p2p_event_loop_run(loop);
     p2p_event_loop_free(loop);
-    close(good);
-    close(silent);
+    os_close(good);
+    os_close(silent);
 }
 
 #define HOSTILE_CASE(function) cmocka_unit_test_setup_teardown(function, setup, fixture_teardown)

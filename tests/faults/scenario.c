@@ -3,12 +3,6 @@
 
 #include "echo.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 static const uint32_t lengths[] = { 5, 0, 3000, 70000 };
 
 /* Turns without progress until the scenario is given up. One turn waits for a millisecond. */
@@ -21,8 +15,8 @@ typedef struct parts {
     p2p_socket_t *client, *quiet, *udp;
     p2p_timer_t *timer;
     p2p_watch_t *watch;
-    int fd;      /* the raw client */
-    int ends[2]; /* the watch's pipe */
+    p2p_handle_t fd;      /* the raw client */
+    p2p_handle_t ends[2]; /* ends[0] is watched */
 
     bool connecting, failed; /* of the client in the loop; failed: it has ended */
     unsigned connects;
@@ -68,12 +62,26 @@ static void client_connect(p2p_socket_t *sock, int error, void *user_data) {
     if (error != 0) client_end(sock, user_data);
 }
 
-/* Closed with nothing queued, as soon as it is connected. */
-static void quiet_connect(p2p_socket_t *sock, int error, void *user_data) {
+/* Sends one message, and is closed with nothing queued when that has come back: the system is asked what it holds. */
+static void quiet_close(p2p_socket_t *sock, void *user_data) {
     parts *p = user_data;
-    (void)error;
     p2p_socket_close(sock);
     p->quiet = NULL;
+    p->progress++;
+}
+
+static void quiet_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
+    if (length != 5 || memcmp(data, "quiet", 5) != 0) ((parts *)user_data)->corrupt = true;
+    quiet_close(sock, user_data);
+}
+
+static void quiet_error(p2p_socket_t *sock, int error, void *user_data) {
+    assert_int_not_equal(error, 0);
+    quiet_close(sock, user_data);
+}
+
+static void quiet_connect(p2p_socket_t *sock, int error, void *user_data) {
+    if (error != 0 || p2p_message_send_data(sock, "quiet", 5) != 0) quiet_close(sock, user_data);
 }
 
 static void datagram_read(p2p_socket_t *sock, void *user_data) {
@@ -125,11 +133,15 @@ static void begin_client(parts *p) {
 
 static void begin_quiet(parts *p) {
     static const p2p_socket_callbacks_t callbacks = {
-        sizeof(p2p_socket_callbacks_t), NULL, NULL, NULL, NULL, quiet_connect, NULL
+        sizeof(p2p_socket_callbacks_t), quiet_close, quiet_message, NULL, quiet_error, quiet_connect, NULL
     };
     p->quiet = p2p_socket_create(P2P_TCP);
-    if (p->quiet == NULL || p2p_event_loop_add_socket_with(p->loop, p->quiet, &callbacks, p) != 0) return;
-    p2p_socket_connect(p->quiet, "127.0.0.1", p->by_message.port);
+    if (p->quiet == NULL) return;
+    if (p2p_event_loop_add_socket_with(p->loop, p->quiet, &callbacks, p) == 0 &&
+        p2p_socket_connect(p->quiet, "127.0.0.1", p->by_message.port) == 0)
+        return;
+    p2p_socket_close(p->quiet);
+    p->quiet = NULL;
 }
 
 static void begin_datagram(parts *p) {
@@ -146,8 +158,8 @@ static bool begin(parts *p) {
     options.backend = test_backend();
     options.accept_pause_ms = 1;
     options.drain_timeout_ms = 20;
-    assert_int_equal(pipe2(p->ends, O_CLOEXEC), 0);
-    assert_int_equal(write(p->ends[1], "x", 1), 1);
+    assert_int_equal(os_pipe(p->ends), 0);
+    assert_int_equal(os_write(p->ends[1], "x", 1), 1);
     p->loop = p2p_event_loop_create_with(&options);
     if (p->loop == NULL) {
         assert_int_not_equal(p2p_last_error(), 0);
@@ -183,19 +195,21 @@ static void close_client(parts *p) {
 }
 
 static void raw_client_step(raw_client *r, parts *p) {
-    ssize_t done = send(p->fd, r->sent + r->out, sizeof r->sent - r->out, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (r->out < sizeof r->sent && done > 0) r->out += (size_t)done, p->progress++;
-    if (r->out < sizeof r->sent && done < 0 && errno != EAGAIN) r->ended = true;
-    done = recv(p->fd, r->back + r->in, sizeof r->back - r->in, MSG_DONTWAIT);
-    if (done > 0) r->in += (size_t)done, p->progress++;
+    if (r->out < sizeof r->sent) {
+        int64_t sent = os_send_now(p->fd, r->sent + r->out, sizeof r->sent - r->out);
+        if (sent > 0) r->out += (size_t)sent, p->progress++;
+        if (sent < 0 && sent != -EAGAIN) r->ended = true;
+    }
+    int64_t got = os_recv_now(p->fd, r->back + r->in, sizeof r->back - r->in);
+    if (got > 0) r->in += (size_t)got, p->progress++;
     if (r->in == sizeof r->sent) raw_fin(p->fd);
-    if (done == 0 || (done < 0 && errno != EAGAIN)) r->ended = true;
+    if (got <= 0 && got != -EAGAIN) r->ended = true;
 }
 
 static bool raw_client_run(raw_client *r, parts *p) {
     uint64_t seen = 0;
     size_t length = 0;
-    r->out = 0, r->in = 0, r->ended = p->fd < 0;
+    r->out = 0, r->in = 0, r->ended = p->fd == P2P_INVALID_HANDLE;
     for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
         static uint8_t data[70000];
         raw_fill(data, lengths[i], i);
@@ -205,7 +219,9 @@ static bool raw_client_run(raw_client *r, parts *p) {
     for (int idle = 0; idle < PATIENCE && p->fatal == 0; idle++) {
         bool raw_done = r->ended;
         bool client_done = p->failed || p->received == COUNT_OF(lengths);
-        if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1) break;
+        if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1 &&
+            p->quiet == NULL)
+            break;
         if (!r->ended) raw_client_step(r, p);
         if (p->client != NULL && p->received == COUNT_OF(lengths)) close_client(p);
         int result = p2p_event_loop_run_once(p->loop, 1);
@@ -223,15 +239,16 @@ static bool raw_client_run(raw_client *r, parts *p) {
 static bool serves_a_new_client(parts *p) {
     char back[8];
     size_t got = 0;
-    int fd = raw_connect(p->by_read.port);
-    if (fd < 0 || !raw_send_text(fd, "new")) return false;
-    for (int64_t limit = clock_ns() + RAW_DEADLINE_S * 1000000000ll; got < 7 && clock_ns() < limit;) {
-        ssize_t done = recv(fd, back + got, 7 - got, MSG_DONTWAIT);
-        if (done == 0 || (done < 0 && errno != EAGAIN)) break;
+    p2p_handle_t fd = raw_connect(p->by_read.port);
+    if (fd == P2P_INVALID_HANDLE) return false;
+    bool sent = raw_send_text(fd, "new");
+    for (int64_t limit = clock_ns() + RAW_DEADLINE_S * 1000000000ll; sent && got < 7 && clock_ns() < limit;) {
+        int64_t done = os_recv_now(fd, back + got, 7 - got);
+        if (done <= 0 && done != -EAGAIN) break;
         if (done > 0) got += (size_t)done;
         if (p2p_event_loop_run_once(p->loop, 1) < 0) break;
     }
-    close(fd);
+    os_close(fd);
     return got == 7 && memcmp(back, "\0\0\0\3new", 7) == 0;
 }
 
@@ -248,15 +265,15 @@ static void end(parts *p) {
         if (p->fatal == 0) p2p_event_loop_run_once(p->loop, 0);
         p2p_event_loop_free(p->loop);
     }
-    if (p->fd >= 0) close(p->fd);
-    close(p->ends[0]);
-    close(p->ends[1]);
+    if (p->fd != P2P_INVALID_HANDLE) os_close(p->fd);
+    os_close(p->ends[0]);
+    os_close(p->ends[1]);
 }
 
 scenario scenario_run(void (*calm)(void)) {
     static raw_client raw;
     scenario result = { false, false, false };
-    parts p = { .fd = -1 };
+    parts p = { .fd = P2P_INVALID_HANDLE };
     if (begin(&p)) {
         bool raw_complete = raw_client_run(&raw, &p);
         result.complete = raw_complete && p.received == COUNT_OF(lengths) && p.ticks == 3 && p.tasks == 1 &&

@@ -5,11 +5,7 @@
 #include "fixture.h"
 #include "scenario.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* X(entry) for each entry that can be made to fail. */
 #define ENTRIES(X)                                                                                                 \
@@ -29,7 +25,7 @@ typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
 
 static struct {
     entry target;
-    int error;
+    int error; /* an errno number; the table gives the system's for it */
     unsigned nth, calls, failed;
     bool from_then_on;
 } plan = { .target = ENTRY_COUNT };
@@ -40,6 +36,14 @@ static bool fails(entry which) {
     if (plan.calls < plan.nth || (plan.calls > plan.nth && !plan.from_then_on)) return false;
     plan.failed++;
     return true;
+}
+
+static int failure(void) {
+    return plan.error == NOTHING_READ ? 0 : -os_number(plan.error);
+}
+
+static int64_t would_block(void) {
+    return -os_number(EAGAIN);
 }
 
 static unsigned failed_before_calm;
@@ -58,9 +62,14 @@ static uint32_t random_next(void) {
     return random_state >> 16;
 }
 
+/* So many calls move one byte, and the rest all. Of each stream they take the short messages, the one of 3000 bytes and
+ * the beginning of the longest, which is all that is different about it. */
+#define SINGLE_BYTES_MAX OS_ROUNDS(UINT32_MAX, 20000)
+static uint32_t single_bytes;
+
 static size_t piece(size_t size) {
     if (pieces == WHOLE || size == 0) return size;
-    if (pieces == SINGLE_BYTES) return 1;
+    if (pieces == SINGLE_BYTES) return single_bytes++ < SINGLE_BYTES_MAX ? 1 : size;
     return 1 + random_next() % size;
 }
 
@@ -74,7 +83,7 @@ static const p2p_sys_ops *real;
 
 #define INT_ENTRY(name, parameters, arguments)                           \
     static int faulty_##name parameters {                                \
-        return fails(ENTRY_##name) ? -plan.error : real->name arguments; \
+        return fails(ENTRY_##name) ? failure() : real->name arguments; \
     }
 
 INT_ENTRY(open, (p2p_handle_t * out, const p2p_address_t *family_of, p2p_socket_type_t type), (out, family_of, type))
@@ -103,41 +112,42 @@ INT_ENTRY(epoll_wait, (int epoll, struct epoll_event *events, int capacity, int6
 /* A failed close has closed. */
 static int faulty_close(p2p_handle_t handle) {
     int result = real->close(handle);
-    return fails(ENTRY_close) ? -plan.error : result;
+    return fails(ENTRY_close) ? failure() : result;
 }
 
 /* An interrupted connect goes on. */
 static int faulty_connect(p2p_handle_t handle, const p2p_address_t *address) {
     if (!fails(ENTRY_connect)) return real->connect(handle, address);
     if (plan.error == EINTR || plan.error == EINPROGRESS) real->connect(handle, address);
-    return -plan.error;
+    return failure();
 }
 
 static int64_t faulty_recv(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
-    if (fails(ENTRY_recv)) return -plan.error;
-    return again() ? -EAGAIN : real->recv(handle, buffer, piece(size), dontwait);
+    if (fails(ENTRY_recv)) return failure();
+    return again() ? would_block() : real->recv(handle, buffer, piece(size), dontwait);
 }
 
 static int64_t faulty_send(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
-    if (fails(ENTRY_send)) return -plan.error;
-    return again() ? -EAGAIN : real->send(handle, data, piece(size), dontwait);
+    if (fails(ENTRY_send)) return failure();
+    return again() ? would_block() : real->send(handle, data, piece(size), dontwait);
 }
 
 static int64_t faulty_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
-    if (fails(ENTRY_sendv)) return -plan.error;
-    if (again()) return -EAGAIN;
+    if (fails(ENTRY_sendv)) return failure();
+    if (again()) return would_block();
     if (pieces == WHOLE) return real->sendv(handle, iov, count, dontwait);
-    p2p_iov first = { iov->base, piece(iov->len) };
+    assert_in_range(iov->len, 0, UINT32_MAX);
+    p2p_iov first = { .base = iov->base, .len = (uint32_t)piece(iov->len) }; /* on Windows len has 32 bits */
     return real->sendv(handle, &first, 1, dontwait);
 }
 
 static int64_t faulty_recvfrom(p2p_handle_t handle, void *buffer, size_t size, p2p_address_t *from, int dontwait) {
-    return fails(ENTRY_recvfrom) ? -plan.error : real->recvfrom(handle, buffer, size, from, dontwait);
+    return fails(ENTRY_recvfrom) ? failure() : real->recvfrom(handle, buffer, size, from, dontwait);
 }
 
 static int64_t faulty_sendto(p2p_handle_t handle, const void *data, size_t size, const p2p_address_t *to,
                              int dontwait) {
-    return fails(ENTRY_sendto) ? -plan.error : real->sendto(handle, data, size, to, dontwait);
+    return fails(ENTRY_sendto) ? failure() : real->sendto(handle, data, size, to, dontwait);
 }
 
 static int setup(void **state) {
@@ -146,6 +156,7 @@ static int setup(void **state) {
     p2p_sys_ops sys = *real;
     plan.target = ENTRY_COUNT;
     pieces = WHOLE;
+    single_bytes = 0;
 #define REPLACE(entry) \
     if (sys.entry != NULL) sys.entry = faulty_##entry;
     ENTRIES(REPLACE)
@@ -158,10 +169,15 @@ static int setup(void **state) {
 /* Later calls are like earlier ones: the scenario is short, but a wait may be called any number of times. */
 #define CALLS_MAX 25
 
+/* 1, 2, 3, …; where the scenario takes long 1, 2, 4, 8, 16. */
+static unsigned next_call(unsigned nth) {
+    return OS_ROUNDS(nth + 1, 2 * nth);
+}
+
 static void fail_one_error(entry which, int error, bool from_then_on, unsigned *points) {
     size_t in_use = memory_in_use();
     int descriptors = descriptors_open();
-    for (unsigned nth = 1; nth <= CALLS_MAX; nth++) {
+    for (unsigned nth = 1; nth <= CALLS_MAX; nth = next_call(nth)) {
         plan.target = which, plan.error = error, plan.nth = nth, plan.from_then_on = from_then_on;
         plan.calls = 0, plan.failed = 0, failed_before_calm = 0;
         scenario result = scenario_run(calm);
@@ -196,32 +212,167 @@ static void fail_each(entry which, const int *errors, size_t count) {
         fail_each(ENTRY_##entry, errors, COUNT_OF(errors)); \
     }
 
-CALL_FAILS(open, EMFILE, ENFILE, ENOBUFS, ENOMEM, EACCES)
+/* The errors of POSIX systems and those of Windows, each on both: one that a system hasn't is there a number that means
+ * nothing. From Windows are WSAENOBUFS, WSAENETDOWN, WSAENETRESET, WSAECONNABORTED, WSAENOTSOCK (of a wait, too: no
+ * handle that it was given is a socket) and WSA_NOT_ENOUGH_MEMORY in places where no POSIX system gives theirs. */
+CALL_FAILS(open, EMFILE, ENFILE, ENOBUFS, ENOMEM, EACCES, ENETDOWN)
 CALL_FAILS(close, EINTR, EIO)
 CALL_FAILS(inspect, EBADF, ENOTSOCK)
-CALL_FAILS(set_nonblocking, EBADF, EINVAL)
+CALL_FAILS(set_nonblocking, EBADF, EINVAL, ENOTSOCK)
 CALL_FAILS(set_option, EINVAL, ENOPROTOOPT, ENOBUFS)
-CALL_FAILS(bind, EADDRINUSE, EACCES, EINVAL, ENOMEM)
-CALL_FAILS(listen, EADDRINUSE, EINVAL)
-CALL_FAILS(accept, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINTR, EAGAIN, ECONNABORTED, EPERM, EPROTO, ENETDOWN, EHOSTUNREACH)
-CALL_FAILS(connect, EINPROGRESS, EINTR, ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EAGAIN, EACCES)
+CALL_FAILS(bind, EADDRINUSE, EACCES, EINVAL, ENOMEM, ENOBUFS)
+CALL_FAILS(listen, EADDRINUSE, EINVAL, ENOBUFS)
+CALL_FAILS(accept, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINTR, EAGAIN, ECONNABORTED, ECONNRESET, EPERM, EPROTO, ENETDOWN,
+           EHOSTUNREACH, ENOTSOCK)
+CALL_FAILS(connect, EINPROGRESS, EINTR, ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EAGAIN, EACCES, ENOBUFS,
+           ENETDOWN)
 CALL_FAILS(connect_result, ECONNREFUSED, ETIMEDOUT, ECONNRESET, ENOBUFS)
 CALL_FAILS(shutdown_send, ENOTCONN, ENOBUFS, EINVAL)
 CALL_FAILS(unsent, EINVAL, ENOTSOCK)
 CALL_FAILS(peer_address, ENOTCONN, ENOBUFS, EINVAL)
 CALL_FAILS(local_address, EINVAL, ENOBUFS, ENOTCONN)
-CALL_FAILS(recv, EAGAIN, ECONNRESET, ETIMEDOUT, ENOMEM, ENOTCONN, EBADF, NOTHING_READ)
-CALL_FAILS(send, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM)
-CALL_FAILS(sendv, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM)
-CALL_FAILS(recvfrom, EAGAIN, ECONNREFUSED, ENOMEM)
-CALL_FAILS(sendto, EAGAIN, ECONNREFUSED, ENOBUFS, EMSGSIZE, ENETUNREACH)
-CALL_FAILS(wake_open, EMFILE, ENFILE, ENOMEM)
-CALL_FAILS(wake_drain, EAGAIN, EIO)
-CALL_FAILS(poll, EINTR, EINVAL, ENOMEM)
-CALL_FAILS(select, EINTR, EINVAL, EBADF, ENOMEM)
+CALL_FAILS(recv, EAGAIN, EINTR, ECONNRESET, ECONNABORTED, ENETRESET, ETIMEDOUT, ENOMEM, ENETDOWN, ENOTCONN, EBADF,
+           ENOTSOCK, NOTHING_READ)
+CALL_FAILS(send, EAGAIN, EINTR, EPIPE, ECONNRESET, ECONNABORTED, ENOBUFS, ENOMEM, ENETDOWN)
+CALL_FAILS(sendv, EAGAIN, EINTR, EPIPE, ECONNRESET, ECONNABORTED, ENOBUFS, ENOMEM, ENETDOWN)
+CALL_FAILS(recvfrom, EAGAIN, EINTR, ECONNREFUSED, ECONNRESET, ENOBUFS, ENOMEM, ENETDOWN)
+CALL_FAILS(sendto, EAGAIN, EINTR, ECONNREFUSED, ECONNRESET, ENOBUFS, EMSGSIZE, ENETUNREACH, ENETDOWN)
+CALL_FAILS(wake_open, EMFILE, ENFILE, ENOMEM, ENOBUFS)
+CALL_FAILS(wake_drain, EAGAIN, EIO, ECONNRESET)
+CALL_FAILS(poll, EINTR, EINVAL, ENOMEM, ENOBUFS, ENETDOWN, ENOTSOCK)
+CALL_FAILS(select, EINTR, EINVAL, EBADF, ENOMEM, ENOBUFS, ENETDOWN, ENOTSOCK)
 CALL_FAILS(epoll_create, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM)
 CALL_FAILS(epoll_ctl, ENOMEM, ENOSPC, EPERM, EBADF, EEXIST, ENOENT)
 CALL_FAILS(epoll_wait, EINTR, EINVAL, EBADF, ENOMEM)
+
+/* ---- datagrams that find nobody ---- */
+
+typedef struct heard {
+    unsigned failures, datagrams;
+} heard;
+
+static void hear(p2p_socket_t *sock, void *user_data) {
+    heard *h = user_data;
+    char byte = 0;
+    int64_t got = p2p_datagram_recv(sock, &byte, 1, NULL);
+    if (got < 0) {
+        h->failures++;
+    } else {
+        assert_int_equal(byte, 'x');
+        h->datagrams++;
+    }
+}
+
+/* Windows lets a receive fail with WSAECONNRESET after a datagram that was sent to a port where nobody is, and
+ * that goes for the socket that sent it, whoever else it talks to. */
+static void a_datagram_socket_outlives_receives_that_fail(void **state) {
+    (void)state;
+    static const int errors[] = { ECONNRESET, ECONNREFUSED, ENETRESET, EINTR, ENOBUFS };
+    p2p_event_loop_t *loop = loop_create(NULL);
+    for (size_t i = 0; i < COUNT_OF(errors); i++) {
+        heard h = { 0, 0 };
+        p2p_address_t itself;
+        p2p_socket_t *sock = p2p_socket_create(P2P_UDP);
+        assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
+        assert_int_equal(p2p_socket_local_address(sock, &itself), 0);
+        assert_int_equal(p2p_event_loop_add_socket(loop, sock, hear, &h), 0);
+        plan.target = ENTRY_recvfrom, plan.error = errors[i], plan.nth = 1, plan.from_then_on = false;
+        plan.calls = 0, plan.failed = 0;
+        assert_int_equal(p2p_datagram_send(sock, "x", 1, &itself), 0);
+        RUN_UNTIL(loop, h.datagrams == 1); /* it is still there after the failure */
+        assert_int_equal(plan.failed, 1);
+        assert_true(h.failures >= 1);
+        assert_int_equal(p2p_datagram_send(sock, "x", 1, &itself), 0);
+        RUN_UNTIL(loop, h.datagrams == 2);
+        calm();
+        p2p_socket_close(sock);
+    }
+    p2p_event_loop_free(loop);
+}
+
+/* The same by the system itself: the error, where it gives one, may come before or after the datagram. */
+static void a_datagram_to_nobody_leaves_the_socket_usable(void **state) {
+    (void)state;
+    heard h = { 0, 0 };
+    p2p_address_t itself, nobody;
+    p2p_event_loop_t *loop = loop_create(NULL);
+    p2p_socket_t *sock = p2p_socket_create(P2P_UDP), *gone = p2p_socket_create(P2P_UDP);
+    assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
+    assert_int_equal(p2p_socket_local_address(sock, &itself), 0);
+    assert_int_equal(p2p_socket_bind(gone, "127.0.0.1", 0), 0);
+    assert_int_equal(p2p_socket_local_address(gone, &nobody), 0);
+    p2p_socket_close(gone);
+    assert_int_equal(p2p_event_loop_add_socket(loop, sock, hear, &h), 0);
+    for (unsigned i = 1; i <= 10; i++) {
+        assert_int_equal(p2p_datagram_send(sock, "?", 1, &nobody), 0);
+        assert_int_equal(p2p_datagram_send(sock, "x", 1, &itself), 0);
+        RUN_UNTIL(loop, h.datagrams == i);
+    }
+    p2p_socket_close(sock);
+    p2p_event_loop_free(loop);
+}
+
+/* ---- a wait beside connects under way ---- */
+
+static void count_answer(p2p_socket_t *sock, int error, void *user_data) {
+    (void)sock;
+    (void)error;
+    ++*(unsigned *)user_data;
+}
+
+/* @return whether the call was made. */
+static bool wait_fails_beside_connects(entry which, int error) {
+    static const p2p_socket_callbacks_t callbacks = {
+        sizeof(p2p_socket_callbacks_t), NULL, NULL, NULL, NULL, count_answer, NULL
+    };
+    uint16_t port;
+    p2p_address_t itself;
+    p2p_socket_t *socks[8];
+    unsigned answers = 0;
+    heard h = { 0, 0 };
+    p2p_handle_t silent = raw_listen(&port, 0); /* takes one or two, and lets the others wait */
+    p2p_event_loop_t *loop = loop_create(NULL);
+    p2p_socket_t *udp = p2p_socket_create(P2P_UDP);
+    assert_int_equal(p2p_socket_bind(udp, "127.0.0.1", 0), 0);
+    assert_int_equal(p2p_socket_local_address(udp, &itself), 0);
+    assert_int_equal(p2p_event_loop_add_socket(loop, udp, hear, &h), 0);
+    for (size_t i = 0; i < COUNT_OF(socks); i++) {
+        socks[i] = p2p_socket_create(P2P_TCP);
+        assert_int_equal(p2p_event_loop_add_socket_with(loop, socks[i], &callbacks, &answers), 0);
+        assert_int_equal(p2p_socket_connect(socks[i], "127.0.0.1", port), 0);
+    }
+    for (int turn = 0; turn < 5; turn++) assert_true(p2p_event_loop_run_once(loop, 1) >= 0);
+    assert_true(answers < COUNT_OF(socks));
+    plan.target = which, plan.error = error, plan.nth = 1, plan.from_then_on = false;
+    plan.calls = 0, plan.failed = 0;
+    int result = p2p_event_loop_run_once(loop, 1);
+    calm();
+    if (result < 0) {
+        assert_int_not_equal(error, EINTR);
+        assert_int_equal(result, real->translate_error(os_number(error)));
+    } else { /* nothing was lost, and nothing was made up */
+        for (int turn = 0; turn < 5; turn++) assert_true(p2p_event_loop_run_once(loop, 1) >= 0);
+        assert_true(answers < COUNT_OF(socks));
+        assert_int_equal(p2p_datagram_send(udp, "x", 1, &itself), 0);
+        RUN_UNTIL(loop, h.datagrams == 1);
+    }
+    for (size_t i = 0; i < COUNT_OF(socks); i++) p2p_socket_close(socks[i]);
+    p2p_socket_close(udp);
+    p2p_event_loop_free(loop);
+    os_close(silent);
+    return plan.failed > 0;
+}
+
+/* Backend wsapoll waits by another call then. */
+static void a_wait_fails_beside_connects_under_way(void **state) {
+    (void)state;
+    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait };
+    static const int errors[] = { EINTR, EINVAL, EBADF, ENOTSOCK, ENOBUFS, ENOMEM };
+    unsigned points = 0;
+    for (size_t i = 0; i < COUNT_OF(waits) * COUNT_OF(errors); i++)
+        points += wait_fails_beside_connects(waits[i / COUNT_OF(errors)], errors[i % COUNT_OF(errors)]);
+    assert_int_equal(points, COUNT_OF(errors)); /* of one of the calls */
+}
 
 /* ---- short I/O ---- */
 
@@ -247,7 +398,9 @@ static void random_pieces_and_EAGAIN_make_no_difference(void **state) {
 
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
-        ENTRIES(ENTRY_CASE) FAULT_CASE(single_bytes_make_no_difference),
+        ENTRIES(ENTRY_CASE) FAULT_CASE(a_datagram_socket_outlives_receives_that_fail),
+        FAULT_CASE(a_datagram_to_nobody_leaves_the_socket_usable),
+        FAULT_CASE(a_wait_fails_beside_connects_under_way), FAULT_CASE(single_bytes_make_no_difference),
         FAULT_CASE(random_pieces_and_EAGAIN_make_no_difference),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));

@@ -7,7 +7,13 @@ function(run)
     endif()
 endfunction()
 
+function(run_consumer)
+    file(GLOB program ${build}/consumer ${build}/consumer.exe)
+    run(${EMULATOR} ${program})
+endfunction()
+
 set(moved ${WORK_DIR}/moved)
+set(ENV{WINEPATH} ${moved}/bin) # where a DLL is installed
 set(build ${WORK_DIR}/${WAY})
 set(consumer ${SOURCE_DIR}/tests/install/consumer)
 file(REMOVE_RECURSE ${build})
@@ -30,12 +36,16 @@ elseif(WAY STREQUAL "pkg_config")
     separate_arguments(flags UNIX_COMMAND "${flags}")
     file(MAKE_DIRECTORY ${build})
     run(${C_COMPILER} -o ${build}/consumer ${consumer}/consumer.c ${flags})
-    run(${build}/consumer)
+    run_consumer()
 else()
+    set(toolchain -D CMAKE_C_COMPILER=${C_COMPILER})
+    if(TOOLCHAIN_FILE) # which looks for packages below its own roots only
+        set(toolchain -D CMAKE_TOOLCHAIN_FILE=${TOOLCHAIN_FILE} -D p2pnet_DIR=${moved}/lib/cmake/p2pnet)
+    endif()
     run(${CMAKE_COMMAND} -S ${consumer} -B ${build} -G ${GENERATOR} --no-warn-unused-cli
         -D CMAKE_BUILD_TYPE=Release
-        -D CMAKE_C_COMPILER=${C_COMPILER} -D WAY=${WAY} -D CMAKE_PREFIX_PATH=${moved}
+        ${toolchain} -D WAY=${WAY} -D CMAKE_PREFIX_PATH=${moved}
         -D P2PNET_SOURCE_DIR=${SOURCE_DIR} -D P2PNET_VERSION=${VERSION})
     run(${CMAKE_COMMAND} --build ${build} --parallel 2)
-    run(${build}/consumer)
+    run_consumer()
 endif()

@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
-"""Runs the seed program under Valgrind on the backend named by P2P_BACKEND, and talks to it.
+"""Runs the seed program on the backend named by P2P_BACKEND, and talks to it:
 
-Its port is part of its text, so it gets a network namespace of its own. Exit status 77: skipped, with the reason.
+    seed_test.py --under valgrind PROGRAM            natively; it must leak nothing
+    seed_test.py --under wine EMULATOR PROGRAM.exe   built for Windows
+
+Its port is part of its text, so natively it gets a network namespace of its own; the one for Windows takes any port
+and says which. Exit status 77: skipped, with the reason.
 """
+import argparse
 import os
 import shutil
 import signal
@@ -37,11 +42,11 @@ def enter_namespace():
     os.execvp("unshare", unshare + [sys.executable] + sys.argv)
 
 
-def connect():
+def connect(port):
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", PORT), timeout=DEADLINE_S)
+            return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise
@@ -65,13 +70,13 @@ def check_echo(client, payload):
     assert receive(client, 4 + len(payload)) == frame(payload), "the echo differs"
 
 
-def talk():
-    first = connect()
+def talk(port):
+    first = connect(port)
     check_echo(first, b"hello")
     check_echo(first, b"")
     check_echo(first, bytes(range(256)) * 512)
 
-    many = [connect() for _ in range(10)]
+    many = [connect(port) for _ in range(10)]
     for number, client in enumerate(many):
         check_echo(client, b"client %d" % number)
     many[0].close()  # comes and goes
@@ -96,22 +101,45 @@ def left_open(said):
     return [line for line, below in zip(lines, lines[1:]) if " Open " in line and "<inherited" not in below]
 
 
-def main():
+def run_under_valgrind(program):
     enter_namespace()
     valgrind = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=all",
                 "--errors-for-leak-kinds=all", "--track-fds=yes"]
-    seed = subprocess.Popen(valgrind + sys.argv[1:], stderr=subprocess.PIPE, text=True)
+    seed = subprocess.Popen(valgrind + program, stderr=subprocess.PIPE, text=True)
     try:
-        clients = talk()
+        clients = talk(PORT)
         seed.send_signal(signal.SIGTERM)
         said = seed.communicate(timeout=DEADLINE_S)[1]
     finally:
         seed.kill()
+    print(said)
+    assert not left_open(said), "descriptors left open"
+    return clients, seed.returncode
+
+
+def run_under_wine(program):
+    seed = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        line = seed.stdout.readline()
+        assert line.startswith("port "), "the seed could not bind: " + line
+        clients = talk(int(line.split()[1]))
+        seed.send_signal(signal.SIGINT)  # Wine runs the console's handler of Ctrl-C
+        seed.wait(timeout=DEADLINE_S)
+    finally:
+        seed.kill()
+    return clients, seed.returncode
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--under", choices=["valgrind", "wine"], required=True)
+    parser.add_argument("program", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    run = run_under_wine if options.under == "wine" else run_under_valgrind
+    clients, status = run(options.program)
     for client in clients:
         assert client.recv(1) == b"", "the seed must close its connections"
-    print(said)
-    assert seed.returncode == 0, "exit status %d" % seed.returncode
-    assert not left_open(said), "descriptors left open"
+    assert status == 0, "exit status %d" % status
 
 
 main()

@@ -1,15 +1,8 @@
 /* The counting allocator, and driving a loop. */
 #include "fixture.h"
 
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <errno.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 /* ---- memory ---- */
 
@@ -73,12 +66,7 @@ uint64_t memory_failures(void) {
 }
 
 int descriptors_open(void) {
-    DIR *directory = opendir("/proc/self/fd");
-    if (directory == NULL) return -1;
-    int count = -3; /* ".", ".." and the directory itself */
-    while (readdir(directory) != NULL) count++;
-    closedir(directory);
-    return count;
+    return os_open_count();
 }
 
 /* ---- before and after a case ---- */
@@ -121,7 +109,7 @@ int fixture_teardown(void **state) {
     (void)state;
     memory_fail(0, false);
     p2p_cleanup();
-    if (memory_in_use() != 0) fail_msg("%zu bytes leaked", memory_in_use());
+    if (memory_in_use() != 0) fail_msg("%lu bytes leaked", (unsigned long)memory_in_use());
     if (descriptors_open() != descriptors_before) {
         fail_msg("%d descriptors open, %d before", descriptors_open(), descriptors_before);
     }
@@ -131,9 +119,7 @@ int fixture_teardown(void **state) {
 /* ---- loops ---- */
 
 int64_t clock_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return os_now_ns();
 }
 
 p2p_event_loop_t *loop_create(const p2p_event_loop_options_t *options) {
@@ -177,15 +163,15 @@ void loop_settle(p2p_event_loop_t *loop) {
 /* What to do after a non-blocking call gave `result`. */
 typedef enum outcome { PROGRESS, AGAIN, ENDED } outcome;
 
-static outcome judge(ssize_t result) {
+static outcome judge(int64_t result) {
     if (result > 0) return PROGRESS;
-    return result < 0 && (errno == EAGAIN || errno == EINTR) ? AGAIN : ENDED;
+    return result == -EAGAIN ? AGAIN : ENDED;
 }
 
-bool loop_recv(p2p_event_loop_t *loop, int fd, void *buffer, size_t size) {
+bool loop_recv(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, size_t size) {
     int64_t limit = deadline();
     for (char *to = buffer; size > 0;) {
-        ssize_t got = recv(fd, to, size, MSG_DONTWAIT);
+        int64_t got = os_recv_now(fd, to, size);
         switch (judge(got)) {
         case PROGRESS: to += got, size -= (size_t)got; break;
         case AGAIN: loop_turn(loop, limit, "bytes for the raw peer", __FILE__, __LINE__); break;
@@ -195,7 +181,7 @@ bool loop_recv(p2p_event_loop_t *loop, int fd, void *buffer, size_t size) {
     return true;
 }
 
-int64_t loop_recv_frame(p2p_event_loop_t *loop, int fd, void *buffer, uint32_t capacity) {
+int64_t loop_recv_frame(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, uint32_t capacity) {
     uint32_t header;
     if (!loop_recv(loop, fd, &header, sizeof header)) return -1;
     uint32_t length = ntohl(header);
@@ -203,22 +189,22 @@ int64_t loop_recv_frame(p2p_event_loop_t *loop, int fd, void *buffer, uint32_t c
     return loop_recv(loop, fd, buffer, length) ? (int64_t)length : -1;
 }
 
-int loop_recv_end(p2p_event_loop_t *loop, int fd) {
+int loop_recv_end(p2p_event_loop_t *loop, p2p_handle_t fd) {
     char forgotten[4096];
     for (int64_t limit = deadline();;) {
-        ssize_t got = recv(fd, forgotten, sizeof forgotten, MSG_DONTWAIT);
+        int64_t got = os_recv_now(fd, forgotten, sizeof forgotten);
         switch (judge(got)) {
         case PROGRESS: break;
         case AGAIN: loop_turn(loop, limit, "the end, at the raw peer", __FILE__, __LINE__); break;
-        case ENDED: return got == 0 ? 0 : errno;
+        case ENDED: return (int)-got;
         }
     }
 }
 
-bool loop_send(p2p_event_loop_t *loop, int fd, const void *data, size_t size) {
+bool loop_send(p2p_event_loop_t *loop, p2p_handle_t fd, const void *data, size_t size) {
     int64_t limit = deadline();
     for (const char *from = data; size > 0;) {
-        ssize_t sent = send(fd, from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int64_t sent = os_send_now(fd, from, size);
         switch (judge(sent)) {
         case PROGRESS: from += sent, size -= (size_t)sent; break;
         case AGAIN: loop_turn(loop, limit, "room for the raw peer's bytes", __FILE__, __LINE__); break;
@@ -228,7 +214,7 @@ bool loop_send(p2p_event_loop_t *loop, int fd, const void *data, size_t size) {
     return true;
 }
 
-void loop_expect_text(p2p_event_loop_t *loop, int fd, const char *text) {
+void loop_expect_text(p2p_event_loop_t *loop, p2p_handle_t fd, const char *text) {
     char buffer[1024] = { 0 };
     int64_t length = loop_recv_frame(loop, fd, buffer, sizeof buffer - 1);
     if (length < 0) fail_msg("the connection ended before \"%s\"", text);
@@ -252,11 +238,11 @@ p2p_socket_t *socket_listening(uint16_t *port) {
     return listener;
 }
 
-p2p_socket_t *socket_pair(int *fd) {
+p2p_socket_t *socket_pair(p2p_handle_t *fd) {
     uint16_t port;
     p2p_socket_t *listener = socket_listening(&port);
     *fd = raw_connect(port);
-    assert_true(*fd >= 0);
+    assert_true(*fd != P2P_INVALID_HANDLE);
     p2p_socket_t *accepted = p2p_socket_accept(listener);
     assert_non_null(accepted);
     p2p_socket_close(listener);
@@ -264,10 +250,5 @@ p2p_socket_t *socket_pair(int *fd) {
 }
 
 void socket_await_input(const p2p_socket_t *sock) {
-    struct pollfd entry = { .fd = p2p_socket_handle(sock), .events = POLLIN };
-    int ready;
-    do {
-        ready = poll(&entry, 1, RAW_DEADLINE_S * 1000);
-    } while (ready < 0 && errno == EINTR);
-    assert_int_equal(ready, 1);
+    assert_true(os_poll(p2p_socket_handle(sock), POLLIN, RAW_DEADLINE_S * 1000) > 0);
 }

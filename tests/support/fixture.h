@@ -44,23 +44,23 @@ int64_t clock_ns(void);
 /* The raw side of a connection, driving the loop meanwhile. They fail the test at the deadline. */
 
 /** Exactly `size` bytes. @return false when the connection ended before. */
-bool loop_recv(p2p_event_loop_t *loop, int fd, void *buffer, size_t size);
+bool loop_recv(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, size_t size);
 /** One frame. @return its length, or -1 when the connection ended. */
-int64_t loop_recv_frame(p2p_event_loop_t *loop, int fd, void *buffer, uint32_t capacity);
+int64_t loop_recv_frame(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, uint32_t capacity);
 /** Read and forget until the connection ends. @return 0 = FIN, or an errno. */
-int loop_recv_end(p2p_event_loop_t *loop, int fd);
+int loop_recv_end(p2p_event_loop_t *loop, p2p_handle_t fd);
 /** @return false when the connection ended. */
-bool loop_send(p2p_event_loop_t *loop, int fd, const void *data, size_t size);
+bool loop_send(p2p_event_loop_t *loop, p2p_handle_t fd, const void *data, size_t size);
 
 /** Fails the test unless the next frame has just this text. */
-void loop_expect_text(p2p_event_loop_t *loop, int fd, const char *text);
+void loop_expect_text(p2p_event_loop_t *loop, p2p_handle_t fd, const char *text);
 
 /* ---- sockets ---- */
 
 /** A listening socket on 127.0.0.1, not in a loop. */
 p2p_socket_t *socket_listening(uint16_t *port);
 /** A connection: the p2pnet end is returned, accepted and not in a loop; the raw end is in *fd. */
-p2p_socket_t *socket_pair(int *fd);
+p2p_socket_t *socket_pair(p2p_handle_t *fd);
 /** Wait until a read of the socket would not block, with the system's poll. */
 void socket_await_input(const p2p_socket_t *sock);
 uint16_t socket_port(const p2p_socket_t *sock);
@@ -74,7 +74,7 @@ uint64_t memory_calls(void);
 void memory_fail(uint64_t nth, bool from_then_on);
 /** @return how many were made to fail since memory_fail. */
 uint64_t memory_failures(void);
-/** @return the number of open descriptors. */
+/** @return the number of open sockets; on POSIX of open descriptors of any kind. */
 int descriptors_open(void);
 
 #endif

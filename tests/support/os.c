@@ -18,6 +18,12 @@ int os_local_port(p2p_handle_t handle) {
     return getsockname(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : -EBADF;
 }
 
+int os_peer_port(p2p_handle_t handle) {
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    return getpeername(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : -ENOTCONN;
+}
+
 int os_bind_loopback(p2p_handle_t handle, uint16_t *port) {
     struct sockaddr_in address = os_loopback(0);
     if (bind(handle, (struct sockaddr *)&address, sizeof address) != 0) return -EADDRNOTAVAIL;

@@ -33,12 +33,15 @@ void os_start(void);
 
 /** The number that the system gives for this errno number, for what is put in place of the system. */
 int os_number(int error);
+/** Wine stands in for Windows and differs in places; only for what a case says about such a one. */
+bool os_is_wine(void);
 
 /* ---- sockets: a handle, or P2P_INVALID_HANDLE; 0 or a count, or -errno ---- */
 
 /** Blocking; not inherited by child processes. */
 p2p_handle_t os_socket(int family, int type);
-void os_close(p2p_handle_t handle);
+/** Takes any kind of handle that comes from here. */
+int os_close(p2p_handle_t handle);
 /** Close with RST. */
 void os_reset(p2p_handle_t handle);
 /** Two ends of a stream connection, blocking. @return 0 or -errno. */
@@ -54,6 +57,7 @@ int os_connect(p2p_handle_t handle, const struct sockaddr *address, size_t size)
 int os_shutdown_send(p2p_handle_t handle);
 int os_shutdown_both(p2p_handle_t handle);
 int os_local_port(p2p_handle_t handle);
+int os_peer_port(p2p_handle_t handle);
 int os_set_nonblocking(p2p_handle_t handle, bool enabled);
 /** @return whether it is; where the system can't tell, by what its calls do. */
 bool os_is_nonblocking(p2p_handle_t handle);
@@ -64,6 +68,8 @@ int os_set_deadline(p2p_handle_t handle, int seconds);
 
 int64_t os_send(p2p_handle_t handle, const void *data, size_t size);
 int64_t os_recv(p2p_handle_t handle, void *buffer, size_t size);
+/** Two pieces in one system call. */
+int64_t os_send_both(p2p_handle_t handle, const void *first, size_t first_size, const void *second, size_t second_size);
 /** On a blocking handle, but without waiting: -EAGAIN. */
 int64_t os_send_now(p2p_handle_t handle, const void *data, size_t size);
 int64_t os_recv_now(p2p_handle_t handle, void *buffer, size_t size);
@@ -74,10 +80,27 @@ int64_t os_send_urgent(p2p_handle_t handle, char byte);
 int os_poll(p2p_handle_t handle, int events, int timeout_ms);
 /** @return whether it is an open socket (on POSIX: any open handle). */
 bool os_is_open(p2p_handle_t handle);
+/** @return whether child programs get it too. */
+bool os_is_inheritable(p2p_handle_t handle);
 /** How many sockets (on POSIX: descriptors of any kind) this process has open. */
 int os_open_count(void);
 /** Let the process have as many as the system allows. @return how many that are. */
 int os_raise_socket_limit(void);
+
+/* ---- what is not a socket everywhere ---- */
+
+/** What is put into ends[1] comes out of ends[0]. A pipe; on Windows, which can wait for sockets only, a connection. */
+int os_pipe(p2p_handle_t ends[2]);
+int64_t os_read(p2p_handle_t end, void *buffer, size_t size);
+int64_t os_write(p2p_handle_t end, const void *data, size_t size);
+/** A handle that is no socket. */
+p2p_handle_t os_null_device(void);
+/** From now on hide what is written to standard output and error. */
+void os_mute(void);
+/** @return how many bytes were written since os_mute; -1 if it could not hide them. */
+int64_t os_unmute(void);
+/** Set an environment variable; NULL removes it. */
+void os_set_environment(const char *name, const char *value);
 
 /* ---- clock and threads ---- */
 
@@ -94,5 +117,18 @@ typedef struct os_thread {
 /** Run `run(data)` in a thread; the struct must stay until os_thread_join. @return 0 or -errno. */
 int os_thread_start(os_thread *thread, void (*run)(void *data), void *data);
 void os_thread_join(os_thread *thread);
+
+/* ---- more of sockets ---- */
+
+int os_shutdown_receive(p2p_handle_t handle);
+/** Another handle of the same socket (on POSIX: of anything). @return P2P_INVALID_HANDLE when none is to be had. */
+p2p_handle_t os_duplicate(p2p_handle_t handle);
+/** The same under a number that is free now. @return 0; -EBUSY: the system gave it to somebody else. */
+int os_duplicate_as(p2p_handle_t handle, p2p_handle_t number);
+
+/* ---- what a system call costs ---- */
+
+/** How often to repeat: `usual`, or `fewer` under Wine, whose server has a part in every call. */
+#define OS_ROUNDS(usual, fewer) (os_is_wine() ? (fewer) : (usual))
 
 #endif

@@ -5,9 +5,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +19,10 @@ void os_start(void) {
 
 int os_number(int error) {
     return error;
+}
+
+bool os_is_wine(void) {
+    return false;
 }
 
 static int64_t failure(void) {
@@ -34,8 +41,8 @@ p2p_handle_t os_socket(int family, int type) {
     return handle;
 }
 
-void os_close(p2p_handle_t handle) {
-    close(handle);
+int os_close(p2p_handle_t handle) {
+    return result_of(close(handle));
 }
 
 void os_reset(p2p_handle_t handle) {
@@ -128,6 +135,19 @@ int64_t os_recv(p2p_handle_t handle, void *buffer, size_t size) {
     return recv_with(handle, buffer, size, 0);
 }
 
+int64_t os_send_both(p2p_handle_t handle, const void *first, size_t first_size, const void *second,
+                     size_t second_size) {
+    struct iovec pieces[2] = {
+        { (void *)(uintptr_t)first, first_size }, { (void *)(uintptr_t)second, second_size }
+    };
+    struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
+    ssize_t sent;
+    do {
+        sent = sendmsg(handle, &message, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? failure() : sent;
+}
+
 int64_t os_send_now(p2p_handle_t handle, const void *data, size_t size) {
     return send_with(handle, data, size, MSG_DONTWAIT);
 }
@@ -151,6 +171,11 @@ int os_poll(p2p_handle_t handle, int events, int timeout_ms) {
 
 bool os_is_open(p2p_handle_t handle) {
     return fcntl(handle, F_GETFD) >= 0;
+}
+
+bool os_is_inheritable(p2p_handle_t handle) {
+    int flags = fcntl(handle, F_GETFD);
+    return flags < 0 || (flags & FD_CLOEXEC) == 0;
 }
 
 static int limit_of_sockets(void) {
@@ -177,6 +202,67 @@ int os_raise_socket_limit(void) {
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     return limit_of_sockets();
+}
+
+/* ---- what is not a socket everywhere ---- */
+
+int os_pipe(p2p_handle_t ends[2]) {
+    return result_of(pipe(ends));
+}
+
+int64_t os_read(p2p_handle_t end, void *buffer, size_t size) {
+    ssize_t got;
+    do {
+        got = read(end, buffer, size);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? failure() : got;
+}
+
+int64_t os_write(p2p_handle_t end, const void *data, size_t size) {
+    ssize_t written;
+    do {
+        written = write(end, data, size);
+    } while (written < 0 && errno == EINTR);
+    return written < 0 ? failure() : written;
+}
+
+p2p_handle_t os_null_device(void) {
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static FILE *hidden;
+static int shown[2];
+
+void os_mute(void) {
+    fflush(stdout);
+    fflush(stderr);
+    hidden = tmpfile();
+    if (hidden == NULL) return;
+    for (int i = 0; i < 2; i++) {
+        shown[i] = dup(1 + i);
+        dup2(fileno(hidden), 1 + i);
+    }
+}
+
+int64_t os_unmute(void) {
+    if (hidden == NULL) return -1;
+    fflush(stdout);
+    fflush(stderr);
+    int64_t written = lseek(fileno(hidden), 0, SEEK_END);
+    for (int i = 0; i < 2; i++) {
+        dup2(shown[i], 1 + i);
+        close(shown[i]);
+    }
+    fclose(hidden);
+    return written;
+}
+
+void os_set_environment(const char *name, const char *value) {
+    if (value != NULL) {
+        setenv(name, value, 1);
+    } else {
+        unsetenv(name);
+    }
 }
 
 /* ---- clock and threads ---- */
@@ -208,4 +294,21 @@ int os_thread_start(os_thread *thread, void (*run)(void *data), void *data) {
 
 void os_thread_join(os_thread *thread) {
     pthread_join((pthread_t)thread->system, NULL);
+}
+
+/* ---- more of sockets ---- */
+
+int os_shutdown_receive(p2p_handle_t handle) {
+    return result_of(shutdown(handle, SHUT_RD));
+}
+
+p2p_handle_t os_duplicate(p2p_handle_t handle) {
+    return fcntl(handle, F_DUPFD_CLOEXEC, 0);
+}
+
+int os_duplicate_as(p2p_handle_t handle, p2p_handle_t number) {
+    int got = fcntl(handle, F_DUPFD_CLOEXEC, number);
+    if (got == number) return 0;
+    if (got >= 0) close(got);
+    return -EBUSY;
 }

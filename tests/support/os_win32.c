@@ -1,6 +1,9 @@
 /* What the tests need from Windows. */
 #include "os.h"
 
+#include <io.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <windows.h>
 
 /* ---- errors ---- */
@@ -39,8 +42,16 @@ static int result_of(int result) {
     return result < 0 ? failure() : result;
 }
 
+bool os_is_wine(void) {
+    return GetProcAddress(GetModuleHandleW(L"ntdll.dll"), "wine_get_version") != NULL;
+}
+
+/* The lowest number free at the start, kept from others: see os_duplicate. */
+static HANDLE spare;
+
 void os_start(void) {
     WSADATA facts;
+    if (spare == NULL) spare = CreateEventW(NULL, TRUE, FALSE, NULL);
     WSAStartup(MAKEWORD(2, 2), &facts);
 }
 
@@ -50,8 +61,9 @@ p2p_handle_t os_socket(int family, int type) {
     return WSASocketW(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
 }
 
-void os_close(p2p_handle_t handle) {
-    closesocket(handle);
+int os_close(p2p_handle_t handle) {
+    int result = result_of(closesocket(handle));
+    return result == -ENOTSOCK && CloseHandle((HANDLE)handle) ? 0 : result; /* os_null_device makes such */
 }
 
 void os_reset(p2p_handle_t handle) {
@@ -131,8 +143,21 @@ int64_t os_send(p2p_handle_t handle, const void *data, size_t size) {
     return result_of(send(handle, data, (int)size, 0));
 }
 
+/* Wine may tell a reset as an end; its WSAPoll knows better. */
 int64_t os_recv(p2p_handle_t handle, void *buffer, size_t size) {
-    return result_of(recv(handle, buffer, (int)size, 0));
+    int64_t got = result_of(recv(handle, buffer, (int)size, 0));
+    if (got != 0 || size == 0) return got;
+    int events = os_poll(handle, POLLIN, 0);
+    return events > 0 && (events & POLLERR) != 0 ? -ECONNRESET : 0;
+}
+
+int64_t os_send_both(p2p_handle_t handle, const void *first, size_t first_size, const void *second,
+                     size_t second_size) {
+    WSABUF pieces[2] = {
+        { (ULONG)first_size, (char *)(uintptr_t)first }, { (ULONG)second_size, (char *)(uintptr_t)second }
+    };
+    DWORD sent = 0;
+    return WSASend(handle, pieces, 2, &sent, 0, NULL, NULL) == 0 ? (int64_t)sent : failure();
 }
 
 /* There is no call that does not wait on a blocking handle, so that it must be one of the other kind for it. */
@@ -164,6 +189,12 @@ bool os_is_open(p2p_handle_t handle) {
     return os_get_option(handle, SOL_SOCKET, SO_TYPE, &kind) == 0;
 }
 
+bool os_is_inheritable(p2p_handle_t handle) {
+    DWORD flags = HANDLE_FLAG_INHERIT;
+    GetHandleInformation((HANDLE)handle, &flags);
+    return (flags & HANDLE_FLAG_INHERIT) != 0;
+}
+
 /* Handles are multiples of four, given out from the lowest that is free. */
 int os_open_count(void) {
     int count = 0;
@@ -177,13 +208,63 @@ int os_raise_socket_limit(void) {
     return 65536; /* there is none; under Wine it is wineserver's */
 }
 
+/* ---- what is not a socket everywhere ---- */
+
+int os_pipe(p2p_handle_t ends[2]) {
+    return os_stream_pair(ends);
+}
+
+int64_t os_read(p2p_handle_t end, void *buffer, size_t size) {
+    return os_recv(end, buffer, size);
+}
+
+int64_t os_write(p2p_handle_t end, const void *data, size_t size) {
+    return os_send(end, data, size);
+}
+
+p2p_handle_t os_null_device(void) {
+    return (p2p_handle_t)CreateFileW(L"NUL", GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+}
+
+static FILE *hidden;
+static int shown[2];
+
+void os_mute(void) {
+    fflush(stdout);
+    fflush(stderr);
+    hidden = tmpfile();
+    if (hidden == NULL) return;
+    for (int i = 0; i < 2; i++) {
+        shown[i] = _dup(1 + i);
+        _dup2(_fileno(hidden), 1 + i);
+    }
+}
+
+int64_t os_unmute(void) {
+    if (hidden == NULL) return -1;
+    fflush(stdout);
+    fflush(stderr);
+    int64_t written = _lseeki64(_fileno(hidden), 0, SEEK_END);
+    for (int i = 0; i < 2; i++) {
+        _dup2(shown[i], 1 + i);
+        _close(shown[i]);
+    }
+    fclose(hidden);
+    return written;
+}
+
+void os_set_environment(const char *name, const char *value) {
+    _putenv_s(name, value != NULL ? value : "");
+}
+
 /* ---- clock and threads ---- */
 
 int64_t os_now_ns(void) {
     LARGE_INTEGER ticks, frequency;
     QueryPerformanceCounter(&ticks);
     QueryPerformanceFrequency(&frequency);
-    return (int64_t)((double)ticks.QuadPart * 1e9 / (double)frequency.QuadPart);
+    int64_t seconds = ticks.QuadPart / frequency.QuadPart, rest = ticks.QuadPart % frequency.QuadPart;
+    return seconds * 1000000000 + rest * 1000000000 / frequency.QuadPart;
 }
 
 void os_yield(void) {
@@ -207,4 +288,39 @@ int os_thread_start(os_thread *thread, void (*run)(void *data), void *data) {
 void os_thread_join(os_thread *thread) {
     WaitForSingleObject((HANDLE)thread->system, INFINITE);
     CloseHandle((HANDLE)thread->system);
+}
+
+/* ---- more of sockets ---- */
+
+int os_shutdown_receive(p2p_handle_t handle) {
+    return result_of(shutdown(handle, SD_RECEIVE));
+}
+
+/* Winsock opens a handle of the process meanwhile. It shall have the spare number, and the duplicate the lowest one
+ * that is free: so it is with Wine. */
+p2p_handle_t os_duplicate(p2p_handle_t handle) {
+    WSAPROTOCOL_INFOW facts;
+    p2p_handle_t duplicate = P2P_INVALID_HANDLE;
+    CloseHandle(spare);
+    if (WSADuplicateSocketW(handle, GetCurrentProcessId(), &facts) == 0) {
+        duplicate = WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &facts, 0,
+                               WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    }
+    spare = CreateEventW(NULL, TRUE, FALSE, NULL);
+    return duplicate;
+}
+
+/* A number can't be asked for, but one that was freed just now is given out again before long. */
+int os_duplicate_as(p2p_handle_t handle, p2p_handle_t number) {
+    enum { TRIES = 64 };
+    p2p_handle_t others[TRIES];
+    int count = 0;
+    bool found = false;
+    while (count < TRIES && !found) {
+        p2p_handle_t got = os_duplicate(handle);
+        found = got == number;
+        if (!found) others[count++] = got;
+    }
+    while (count > 0) os_close(others[--count]);
+    return found ? 0 : -EBUSY;
 }

@@ -1,8 +1,6 @@
 /* A connection that writes down what happens to it. */
 #include "probe.h"
 
-#include <unistd.h>
-
 static void record(probe *p, char what) {
     if (p->trace_length + 1 < sizeof p->trace) p->trace[p->trace_length++] = what;
 }
@@ -113,7 +111,7 @@ void probe_add(probe *p, p2p_event_loop_t *loop, p2p_socket_t *sock,
                const p2p_socket_callbacks_t *callbacks) {
     p->loop = loop;
     p->sock = sock;
-    p->fd = -1;
+    p->fd = P2P_INVALID_HANDLE;
     if (callbacks == NULL) {
         assert_int_equal(p2p_event_loop_add_socket(loop, sock, on_read, p), 0);
     } else {
@@ -122,7 +120,7 @@ void probe_add(probe *p, p2p_event_loop_t *loop, p2p_socket_t *sock,
 }
 
 void probe_open(probe *p, p2p_event_loop_t *loop, const p2p_socket_callbacks_t *callbacks) {
-    int fd;
+    p2p_handle_t fd;
     p2p_socket_t *sock = socket_pair(&fd);
     probe_add(p, loop, sock, callbacks);
     p->fd = fd;
@@ -135,7 +133,7 @@ void probe_close_socket(probe *p) {
 }
 
 void probe_close(probe *p) {
-    if (p->fd >= 0) close(p->fd);
-    p->fd = -1;
+    if (p->fd != P2P_INVALID_HANDLE) os_close(p->fd);
+    p->fd = P2P_INVALID_HANDLE;
     probe_close_socket(p);
 }

@@ -14,7 +14,7 @@ typedef struct probe probe;
 struct probe {
     p2p_event_loop_t *loop;
     p2p_socket_t *sock;                /* NULL after on_close */
-    int fd;                            /* the raw peer; -1 when closed */
+    p2p_handle_t fd;                   /* the raw peer; P2P_INVALID_HANDLE when closed */
     void (*hook)(probe *p, char what); /* called in each callback; in on_read instead of probe_take */
     void *data;                        /* the case's own */
 
@@ -36,7 +36,7 @@ extern const p2p_socket_callbacks_t probe_no_error;   /* on_read and on_close */
 
 /** A connected pair; the p2pnet end is added to the loop, the raw one is p->fd. NULL callbacks: on_read alone. */
 void probe_open(probe *p, p2p_event_loop_t *loop, const p2p_socket_callbacks_t *callbacks);
-/** Add a socket of the case's own to the loop. p->fd stays -1. */
+/** Add a socket of the case's own to the loop. p->fd stays P2P_INVALID_HANDLE. */
 void probe_add(probe *p, p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_socket_callbacks_t *callbacks);
 /** Close both ends and wait for on_close. */
 void probe_close(probe *p);

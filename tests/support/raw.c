@@ -1,85 +1,47 @@
-/* Plain POSIX peers. */
+/* Peers on the system's own sockets. */
 #include "raw.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
-static void set_deadlines(int fd) {
-    struct timeval deadline = { RAW_DEADLINE_S, 0 };
-    int one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof deadline);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+static void set_deadlines(p2p_handle_t fd) {
+    os_set_deadline(fd, RAW_DEADLINE_S);
+    os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
-static struct sockaddr_in loopback(uint16_t port) {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return address;
-}
-
-/* A connect that a signal interrupts goes on in the background. */
-static bool finish_connect(int fd) {
-    struct pollfd entry = { .fd = fd, .events = POLLOUT };
-    int error = 0;
-    socklen_t size = sizeof error;
-    while (poll(&entry, 1, RAW_DEADLINE_S * 1000) < 0 && errno == EINTR) {
-    }
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 && entry.revents != 0;
-}
-
-int raw_connect_small(uint16_t port, int bytes) {
-    struct sockaddr_in address = loopback(port);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
-    if (bytes > 0) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+p2p_handle_t raw_connect_small(uint16_t port, int bytes) {
+    struct sockaddr_in address = os_loopback(port);
+    p2p_handle_t fd = os_socket(AF_INET, SOCK_STREAM);
+    if (fd == P2P_INVALID_HANDLE) return fd;
+    if (bytes > 0) os_set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes);
     set_deadlines(fd);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
-    if (errno == EINTR && finish_connect(fd)) return fd;
-    close(fd);
-    return -1;
+    if (os_connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    os_close(fd);
+    return P2P_INVALID_HANDLE;
 }
 
-int raw_connect(uint16_t port) {
+p2p_handle_t raw_connect(uint16_t port) {
     return raw_connect_small(port, 0);
 }
 
-int raw_listen(uint16_t *port, int backlog) {
-    struct sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
+p2p_handle_t raw_listen(uint16_t *port, int backlog) {
+    p2p_handle_t fd = os_socket(AF_INET, SOCK_STREAM);
+    if (fd == P2P_INVALID_HANDLE) return fd;
     set_deadlines(fd);
-    if (bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, backlog) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        close(fd);
-        return -1;
-    }
-    *port = ntohs(address.sin_port);
+    if (os_bind_loopback(fd, port) == 0 && os_listen(fd, backlog) == 0) return fd;
+    os_close(fd);
+    return P2P_INVALID_HANDLE;
+}
+
+p2p_handle_t raw_accept(p2p_handle_t listener) {
+    p2p_handle_t fd = os_accept(listener);
+    if (fd != P2P_INVALID_HANDLE) set_deadlines(fd);
     return fd;
 }
 
-int raw_accept(int listener) {
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0) set_deadlines(fd);
-        if (fd >= 0 || errno != EINTR) return fd;
-    }
-}
-
-bool raw_send(int fd, const void *data, size_t size) {
+bool raw_send(p2p_handle_t fd, const void *data, size_t size) {
     const char *from = data;
     while (size > 0) {
-        ssize_t sent = send(fd, from, size, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
+        int64_t sent = os_send(fd, from, size);
         if (sent < 0) return false;
         from += sent;
         size -= (size_t)sent;
@@ -87,25 +49,19 @@ bool raw_send(int fd, const void *data, size_t size) {
     return true;
 }
 
-bool raw_send_header(int fd, uint32_t claimed_length) {
+bool raw_send_header(p2p_handle_t fd, uint32_t claimed_length) {
     uint32_t header = htonl(claimed_length);
     return raw_send(fd, &header, sizeof header);
 }
 
-bool raw_send_frame(int fd, const void *data, uint32_t length) {
+bool raw_send_frame(p2p_handle_t fd, const void *data, uint32_t length) {
     uint32_t header = htonl(length);
-    struct iovec pieces[2] = { { &header, sizeof header }, { (void *)(uintptr_t)data, length } };
-    struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
-    ssize_t sent;
-    do {
-        sent = sendmsg(fd, &message, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    if (sent < 0) return false;
-    if (sent < 4) return false; /* never seen on loopback */
+    int64_t sent = os_send_both(fd, &header, sizeof header, data, length);
+    if (sent < 4) return false; /* a part of the header was never seen on loopback */
     return raw_send(fd, (const char *)data + (sent - 4), length - (uint32_t)(sent - 4));
 }
 
-bool raw_send_text(int fd, const char *text) {
+bool raw_send_text(p2p_handle_t fd, const char *text) {
     return raw_send_frame(fd, text, (uint32_t)strlen(text));
 }
 
@@ -116,11 +72,10 @@ size_t raw_frame(uint8_t *out, const void *data, uint32_t length) {
     return sizeof header + length;
 }
 
-bool raw_recv(int fd, void *buffer, size_t size) {
+bool raw_recv(p2p_handle_t fd, void *buffer, size_t size) {
     char *to = buffer;
     while (size > 0) {
-        ssize_t got = recv(fd, to, size, 0);
-        if (got < 0 && errno == EINTR) continue;
+        int64_t got = os_recv(fd, to, size);
         if (got <= 0) return false;
         to += got;
         size -= (size_t)got;
@@ -128,7 +83,7 @@ bool raw_recv(int fd, void *buffer, size_t size) {
     return true;
 }
 
-int64_t raw_recv_frame(int fd, void *buffer, uint32_t capacity) {
+int64_t raw_recv_frame(p2p_handle_t fd, void *buffer, uint32_t capacity) {
     uint32_t header;
     if (!raw_recv(fd, &header, sizeof header)) return -1;
     uint32_t length = ntohl(header);
@@ -136,32 +91,24 @@ int64_t raw_recv_frame(int fd, void *buffer, uint32_t capacity) {
     return length;
 }
 
-int raw_recv_end(int fd) {
+int raw_recv_end(p2p_handle_t fd) {
     char forgotten[4096];
     for (;;) {
-        ssize_t got = recv(fd, forgotten, sizeof forgotten, 0);
-        if (got == 0) return 0;
-        if (got < 0 && errno != EINTR) return errno;
+        int64_t got = os_recv(fd, forgotten, sizeof forgotten);
+        if (got <= 0) return (int)-got;
     }
 }
 
-bool raw_readable(int fd) {
-    struct pollfd entry = { .fd = fd, .events = POLLIN };
-    int ready;
-    do {
-        ready = poll(&entry, 1, 0);
-    } while (ready < 0 && errno == EINTR);
-    return ready > 0;
+bool raw_readable(p2p_handle_t fd) {
+    return os_poll(fd, POLLIN, 0) > 0;
 }
 
-bool raw_fin(int fd) {
-    return shutdown(fd, SHUT_WR) == 0;
+bool raw_fin(p2p_handle_t fd) {
+    return os_shutdown_send(fd) == 0;
 }
 
-void raw_reset(int fd) {
-    struct linger linger = { 1, 0 };
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(fd);
+void raw_reset(p2p_handle_t fd) {
+    os_reset(fd);
 }
 
 void raw_fill(void *out, size_t size, uint32_t seed) {

@@ -34,13 +34,13 @@ const char *journal_take(void) {
 }
 
 int journal_name(p2p_handle_t handle) {
-    return handle - FAKE_HANDLE_FIRST;
+    return (int)(handle - FAKE_HANDLE_FIRST);
 }
 
 /* ---- sockets ---- */
 
 static bool is_fake(p2p_handle_t handle) {
-    return handle >= FAKE_HANDLE_FIRST && handle < FAKE_HANDLE_FIRST + socket_count;
+    return handle >= FAKE_HANDLE_FIRST && handle < FAKE_HANDLE_FIRST + (p2p_handle_t)socket_count;
 }
 
 fake_socket *fake_at(p2p_handle_t handle) {
@@ -64,7 +64,7 @@ p2p_handle_t fake_handle(uint32_t facts) {
     s->connected = (facts & P2P_SYS_CONNECTED) != 0;
     s->room = sizeof s->output;
     s->connect_error = EINPROGRESS;
-    return FAKE_HANDLE_FIRST + socket_count++;
+    return FAKE_HANDLE_FIRST + (p2p_handle_t)socket_count++;
 }
 
 void fake_input(p2p_handle_t handle, const void *data, size_t size) {
@@ -100,6 +100,11 @@ p2p_socket_t *fake_listener(void) {
 }
 
 /* ---- the table ---- */
+
+/* What a call gives that fails with this errno number; 0 for 0. */
+static int failure(int error) {
+    return error == 0 ? 0 : -os_number(error);
+}
 
 static int64_t now(void) {
     return fake_clock_ns;
@@ -141,11 +146,11 @@ static int set_option(p2p_handle_t handle, p2p_sys_option option, int value) {
 
 static int fake_accept(p2p_handle_t listener, p2p_handle_t *out, int nonblocking) {
     fake_socket *s = usable(listener);
-    if (s->backlog_length == 0) return -EAGAIN;
+    if (s->backlog_length == 0) return failure(EAGAIN);
     int error = s->backlog[0];
     s->backlog_length--;
     memmove(s->backlog, s->backlog + 1, s->backlog_length * sizeof *s->backlog);
-    if (error != 0) return -error;
+    if (error != 0) return failure(error);
     *out = fake_handle(P2P_SYS_STREAM | P2P_SYS_BOUND | P2P_SYS_CONNECTED);
     fake_at(*out)->nonblocking = nonblocking != 0;
     return 0;
@@ -155,11 +160,11 @@ static int fake_connect(p2p_handle_t handle, const p2p_address_t *address) {
     (void)address;
     fake_socket *s = usable(handle);
     s->connected = s->connect_error == 0;
-    return -s->connect_error;
+    return failure(s->connect_error);
 }
 
 static int connect_result(p2p_handle_t handle) {
-    return -usable(handle)->connect_result;
+    return failure(usable(handle)->connect_result);
 }
 
 static int shutdown_send(p2p_handle_t handle) {
@@ -174,14 +179,14 @@ static int unsent(p2p_handle_t handle) {
 
 static int peer_address(p2p_handle_t handle, p2p_address_t *out) {
     memset(out, 0, sizeof *out);
-    return usable(handle)->connected ? 0 : -ENOTCONN;
+    return usable(handle)->connected ? 0 : failure(ENOTCONN);
 }
 
 static int64_t fake_recv(p2p_handle_t handle, void *buffer, size_t size, int dontwait) {
     fake_socket *s = usable(handle);
     assert_true(dontwait); /* in a loop nothing blocks */
     size_t left = s->input_length - s->input_taken;
-    if (left == 0) return s->input_error != 0 ? -s->input_error : s->input_end ? 0 : -EAGAIN;
+    if (left == 0) return failure(s->input_error != 0 ? s->input_error : s->input_end ? 0 : EAGAIN);
     if (size > left) size = left;
     memcpy(buffer, s->input + s->input_taken, size);
     s->input_taken += size;
@@ -191,8 +196,8 @@ static int64_t fake_recv(p2p_handle_t handle, void *buffer, size_t size, int don
 static int64_t fake_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, int dontwait) {
     fake_socket *s = usable(handle);
     assert_true(dontwait);
-    if (s->output_error != 0) return -s->output_error;
-    if (s->room == 0) return -EAGAIN;
+    if (s->output_error != 0) return failure(s->output_error);
+    if (s->room == 0) return failure(EAGAIN);
     size_t written = 0;
     for (uint32_t i = 0; i < count && s->room > 0; i++) {
         size_t part = iov[i].len < s->room ? iov[i].len : s->room;
@@ -201,12 +206,13 @@ static int64_t fake_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t coun
         s->room -= part;
         written += part;
     }
-    journal("write(%d,%zu)", journal_name(handle), written);
+    journal("write(%d,%u)", journal_name(handle), (unsigned)written);
     return (int64_t)written;
 }
 
 static int64_t fake_send(p2p_handle_t handle, const void *data, size_t size, int dontwait) {
-    p2p_iov piece = { .base = (char *)(uintptr_t)data, .len = size };
+    uint32_t length = size < FAKE_BYTES_MAX ? (uint32_t)size : FAKE_BYTES_MAX; /* there is never more room */
+    p2p_iov piece = { .base = (char *)(uintptr_t)data, .len = length };
     return fake_sendv(handle, &piece, 1, dontwait);
 }
 

@@ -1,6 +1,7 @@
 /*
  * A system table with a clock that only moves when told to, and sockets that are a few fields: a case sets what
- * the next calls find, and reads what was written. Handles that are not its own go to the real system.
+ * the next calls find, and reads what was written. Handles that are not its own go to the real system. A case
+ * names errors by errno numbers, and the table gives them as the numbers of the system that it stands for.
  *
  * The journal is one line of words, in the order in which things happened. Fake sockets, the mock backend and the
  * case's own callbacks write to it.
@@ -10,11 +11,11 @@
 
 #include "fixture.h"
 
+#include "os.h"
+
 #include <p2pnet/sys.h>
 
-#include <errno.h>
-
-#define FAKE_HANDLE_FIRST 1000000
+#define FAKE_HANDLE_FIRST ((p2p_handle_t)1000000)
 #define FAKE_SOCKETS_MAX 64
 #define FAKE_BYTES_MAX 65536
 
@@ -25,14 +26,14 @@ typedef struct fake_socket {
     size_t input_length; /* written by the case with fake_input */
     size_t input_taken;
     bool input_end;      /* after the input: FIN */
-    int input_error;     /* after the input: an errno */
+    int input_error;     /* after the input: an errno number, as all errors here */
     size_t room;         /* bytes that may still be written before EAGAIN */
-    int output_error;    /* an errno */
+    int output_error;
     size_t output_length;
     int connect_error; /* of connect: EINPROGRESS unless the case says otherwise; 0 = connected at once */
     int connect_result;
     bool connected;
-    int backlog[8]; /* for accept: 0 = a connection, or an errno */
+    int backlog[8]; /* for accept: 0 = a connection, or an error */
     unsigned backlog_length;
     unsigned modes_set; /* calls of set_nonblocking */
     char input[FAKE_BYTES_MAX], output[FAKE_BYTES_MAX];

@@ -30,10 +30,15 @@ void mock_fail(mock_call call, unsigned nth, int error) {
     failures[call].error = error;
 }
 
+/* A result as the system gives it, where a case says -errno. */
+static int result_of(int result) {
+    return result < 0 ? -os_number(-result) : result;
+}
+
 /* 0, or the failure that was asked for. */
 static int outcome(mock_call call) {
     if (failures[call].countdown == 0 || --failures[call].countdown > 0) return 0;
-    return call == MOCK_CREATE ? failures[call].error : -failures[call].error;
+    return call == MOCK_CREATE ? failures[call].error : -os_number(failures[call].error);
 }
 
 /* ---- required ---- */
@@ -136,7 +141,7 @@ static int mock_wait(p2p_backend *backend, p2p_backend_event *out, int capacity,
 static int wake(p2p_backend *backend) {
     (void)backend;
     __atomic_fetch_add(&mock.wakes, 1, __ATOMIC_RELAXED);
-    return 0;
+    return mock.wake_fails ? -os_number(ENOBUFS) : 0;
 }
 
 /* ---- optional ---- */
@@ -208,7 +213,7 @@ static size_t op_size(const p2p_op *op) {
 static int mock_send(p2p_backend *backend, p2p_op *op) {
     (void)backend;
     int name = attached(op->io);
-    journal("send(%d,%zu)", name, op_size(op));
+    journal("send(%d,%u)", name, (unsigned)op_size(op));
     for (unsigned i = 0; i < mock.request_count; i++) /* one a stream (B10) */
         assert_true(mock.requests[i].token != op->io->token);
     return submit(op, MOCK_SEND);
@@ -295,7 +300,7 @@ void mock_receive_text(uint64_t token, const char *text, uint32_t flags) {
 
 void mock_receive_result(uint64_t token, int result, uint32_t flags) {
     mock_event((p2p_backend_event){
-        .token = token, .kind = P2P_EVENT_RECV, .flags = (uint16_t)flags, .result = result });
+        .token = token, .kind = P2P_EVENT_RECV, .flags = (uint16_t)flags, .result = result_of(result) });
 }
 
 p2p_handle_t mock_accept(uint64_t token, uint32_t flags) {
@@ -305,9 +310,9 @@ p2p_handle_t mock_accept(uint64_t token, uint32_t flags) {
     return event.u.handle;
 }
 
-void mock_accept_error(uint64_t token, int os_error, uint32_t flags) {
+void mock_accept_error(uint64_t token, int error, uint32_t flags) {
     mock_event((p2p_backend_event){
-        .token = token, .kind = P2P_EVENT_ACCEPT, .flags = (uint16_t)flags, .result = -os_error });
+        .token = token, .kind = P2P_EVENT_ACCEPT, .flags = (uint16_t)flags, .result = result_of(-error) });
 }
 
 void mock_complete(int result) {
@@ -323,7 +328,7 @@ void mock_complete(int result) {
         mock.sent_length = fits ? mock.sent_length + part : sizeof mock.sent;
         left -= part;
     }
-    p2p_backend_event event = { .token = request.token, .kind = P2P_EVENT_OP_DONE, .result = result };
+    p2p_backend_event event = { .token = request.token, .kind = P2P_EVENT_OP_DONE, .result = result_of(result) };
     event.u.op = request.op;
     mock_event(event);
 }

@@ -40,6 +40,7 @@ typedef struct mock_state {
     const p2p_backend_ops *smaller; /* create gives the instance this table */
     unsigned instances;    /* alive */
     unsigned lent;         /* buffers with the core */
+    bool wake_fails;
     unsigned wakes;
     int capacity;          /* of the last wait */
     int64_t timeout_ns;
@@ -81,12 +82,13 @@ void mock_event(p2p_backend_event event);
 void mock_receive(uint64_t token, const void *data, size_t size, uint32_t flags);
 /** The same with a frame. */
 void mock_receive_text(uint64_t token, const char *text, uint32_t flags);
-/** A RECV without a buffer: 0 = the end, or with P2P_NO_BUFFERS none was free; or a negative errno. */
+/** A RECV without a buffer: 0 = the end, or with P2P_NO_BUFFERS none was free; or -errno. */
 void mock_receive_result(uint64_t token, int result, uint32_t flags);
 /** An ACCEPT: a new fake handle, which is returned. */
 p2p_handle_t mock_accept(uint64_t token, uint32_t flags);
-void mock_accept_error(uint64_t token, int os_error, uint32_t flags);
-/** OP_DONE of the oldest request in flight; of a send, `result` bytes of what it points to are kept in mock.sent. */
+void mock_accept_error(uint64_t token, int error, uint32_t flags);
+/** OP_DONE of the oldest request in flight; of a send, `result` bytes of what it points to are kept in mock.sent.
+ *  A negative result is -errno. */
 void mock_complete(int result);
 void mock_detached(uint64_t token);
 

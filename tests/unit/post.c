@@ -1,8 +1,6 @@
 /* Tasks (core/post.c): each runs once, in the order of posting, in the turn after. */
 #include "mock_backend.h"
 
-#include <pthread.h>
-
 static p2p_event_loop_t *the_loop;
 
 static void write_down(void *user_data) {
@@ -65,6 +63,19 @@ static void many_posts_before_a_wait_cause_one_wake(void **state) {
     p2p_event_loop_free(loop);
 }
 
+static void a_wake_that_failed_is_tried_again_by_the_next_post(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    mock.wake_fails = true;
+    post(loop, write_down, "a");
+    assert_int_equal(mock.wakes, 1);
+    mock.wake_fails = false;
+    post(loop, write_down, "b");
+    assert_int_equal(mock.wakes, 2);
+    mock_turn(loop);
+    p2p_event_loop_free(loop);
+}
+
 static void tasks_left_over_run_once_when_the_loop_is_freed(void **state) {
     (void)state;
     the_loop = mock_loop(0, NULL);
@@ -93,7 +104,7 @@ static void a_refused_post_never_runs(void **state) {
 /* Changed in the loop's thread only; that each task runs after it was posted is the queue's to see to. */
 static struct lane {
     uint32_t next;
-    pthread_t thread;
+    os_thread thread;
 } lanes[THREADS];
 
 typedef struct numbered {
@@ -109,14 +120,13 @@ static void count(void *user_data) {
     n->lane->next++;
 }
 
-static void *post_all(void *argument) {
+static void post_all(void *argument) {
     numbered *mine = argument;
     for (uint32_t i = 0; i < TASKS_EACH; i++) {
         mine[i].number = i;
         while (p2p_event_loop_post(the_loop, count, &mine[i]) != 0) {
         }
     }
-    return NULL;
 }
 
 static void each_threads_tasks_run_once_and_in_its_order(void **state) {
@@ -125,11 +135,11 @@ static void each_threads_tasks_run_once_and_in_its_order(void **state) {
     for (uint32_t t = 0; t < THREADS; t++) {
         lanes[t].next = 0;
         for (uint32_t i = 0; i < TASKS_EACH; i++) all[t][i].lane = &lanes[t];
-        assert_int_equal(pthread_create(&lanes[t].thread, NULL, post_all, all[t]), 0);
+        assert_int_equal(os_thread_start(&lanes[t].thread, post_all, all[t]), 0);
     }
     RUN_UNTIL(the_loop, loop_stats(the_loop).tasks_run == THREADS * TASKS_EACH);
     for (uint32_t t = 0; t < THREADS; t++) {
-        assert_int_equal(pthread_join(lanes[t].thread, NULL), 0);
+        os_thread_join(&lanes[t].thread);
         assert_int_equal(lanes[t].next, TASKS_EACH);
     }
     assert_int_equal(mock_turn(the_loop), 0);
@@ -143,6 +153,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_task_posted_by_a_task_waits_for_the_next_turn),
         MOCK_CASE(run_goes_on_until_all_tasks_have_run),
         MOCK_CASE(many_posts_before_a_wait_cause_one_wake),
+        MOCK_CASE(a_wake_that_failed_is_tried_again_by_the_next_post),
         MOCK_CASE(tasks_left_over_run_once_when_the_loop_is_freed),
         MOCK_CASE(a_refused_post_never_runs),
         MOCK_CASE(each_threads_tasks_run_once_and_in_its_order),

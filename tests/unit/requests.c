@@ -158,7 +158,7 @@ static void a_send_that_fails_is_told_once(void **state) {
     (void)state;
     static const struct {
         bool at_once;
-        int os_error;
+        int error;
         const char *told;
     } tries[] = { { true, EPIPE, "error(RESET)" }, { true, ENOBUFS, "error(" }, { false, EPIPE, "error(RESET)" },
                   { false, ECONNRESET, "error(RESET)" }, { false, ETIMEDOUT, "error(TIMED_OUT)" } };
@@ -167,16 +167,16 @@ static void a_send_that_fails_is_told_once(void **state) {
         p2p_event_loop_t *loop = native_loop();
         p2p_socket_t *sock = add_connection(loop);
         send_text(sock, "lost");
-        if (tries[i].at_once) mock_fail(MOCK_SEND, 1, tries[i].os_error);
+        if (tries[i].at_once) mock_fail(MOCK_SEND, 1, tries[i].error);
         mock_turn(loop);
-        if (!tries[i].at_once) mock_complete(-tries[i].os_error);
+        if (!tries[i].at_once) mock_complete(-tries[i].error);
         mock_turn(loop);
         /* What ends the connection ends its input as well, which tells. */
-        int input_error = tries[i].os_error == EPIPE ? ECONNRESET : tries[i].os_error;
+        int input_error = tries[i].error == EPIPE ? ECONNRESET : tries[i].error;
         if (input_error != ENOBUFS) mock_receive_result(mock_token(p2p_socket_handle(sock)), -input_error, 0);
         for (int k = 0; k < 3; k++) mock_turn(loop);
         const char *words = journal_take(), *told = strstr(words, tries[i].told);
-        if (told == NULL) fail_msg("try %zu: not told: %s", i, words);
+        if (told == NULL) fail_msg("try %u: not told: %s", (unsigned)i, words);
         assert_null(strstr(told + 1, "error("));
         assert_true(p2p_message_send_data(sock, "x", 1) < 0);
         assert_int_equal(loop_stats(loop).output_queued, 0);

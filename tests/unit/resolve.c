@@ -163,13 +163,15 @@ static void a_name_is_registered_once(void **state) {
     assert_int_equal(p2p_backend_register(mock_ops(0)), 0);
     assert_int_equal(p2p_backend_register(mock_ops(0)), P2P_ERR_ALREADY);
     p2p_backend_ops given = whole();
-    given.name = "poll";
-    assert_int_equal(p2p_backend_register(&given), P2P_ERR_ALREADY);
+    const char *names[32];
+    size_t count = p2p_backend_list(names, COUNT_OF(names));
+    for (size_t i = 0; i < count; i++) {
+        given.name = names[i]; /* built in, or the mock's */
+        assert_int_equal(p2p_backend_register(&given), P2P_ERR_ALREADY);
+    }
     assert_ptr_equal(p2p_backend_find("mock"), mock_ops(0));
     assert_null(p2p_backend_find("nobody"));
     assert_int_equal(p2p_last_error(), P2P_ERR_NOT_FOUND);
-    const char *names[32];
-    size_t count = p2p_backend_list(names, COUNT_OF(names));
     assert_string_equal(names[count - 1], "mock"); /* behind the built-in ones */
 }
 
@@ -330,7 +332,7 @@ static void more_names_than_a_report_holds_do_no_harm(void **state) {
     (void)state;
     char names[400] = "";
     for (int i = 0; i < 40; i++) strcat(names, "nobody,");
-    strcat(names, "poll");
+    strcat(names, "select");
     choose(names, 0);
     assert_int_equal(p2p_event_loop_backend_report(NULL, NULL, 0), P2P_BACKEND_CANDIDATES_MAX);
 }
