@@ -90,7 +90,7 @@ static void no_post_is_missed_by_a_loop_going_to_sleep(void **state) {
     os_thread thread;
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     options.keep_running = 1;
-    ping p = { .loop = loop_create(&options), .rounds = OS_ROUNDS(5000, 500) };
+    ping p = { .loop = loop_create(&options), .rounds = OS_ROUNDS(5000, 200) };
     assert_int_equal(os_thread_start(&thread, ping_many, &p), 0);
     p2p_event_loop_run(p.loop);
     os_thread_join(&thread);

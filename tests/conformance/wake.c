@@ -52,7 +52,7 @@ static void c64_a_wake_from_another_thread_ends_the_wait(void **state) {
     waker w = { .h = h };
     os_thread thread;
     assert_int_equal(os_thread_start(&thread, wake_each_round, &w), 0);
-    for (int round = 1; round <= 1000; round++) {
+    for (int round = 1; round <= OS_ROUNDS(1000, 200); round++) {
         atomic_store(&w.asked, round);
         wait_to_be_woken(h);
         while (atomic_load(&w.done) < round) {
