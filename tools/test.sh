@@ -43,71 +43,42 @@ install_for_native() {
         install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }
 
-install_for_windows() {
-    install_commands cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang python3:python3 taskset:util-linux \
-        erl:erlang-base script:bsdutils wine:"wine wine64" \
-        x86_64-w64-mingw32-gcc-win32:gcc-mingw-w64-x86-64-win32 i686-w64-mingw32-gcc-win32:gcc-mingw-w64-i686-win32
-    tools/windows.sh
-}
-
-configurations=()
-
-# build PRESET: says why not, if it can't.
-build() {
-    local preset=$1
-    echo
-    echo "== $preset"
-    rm -f "build/$preset/test_results.xml"
-    mkdir -p build
-    cmake --preset "$preset" > "build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
-    cmake --build --preset "$preset"
-}
-
-# test_built PRESET [ctest argument...]: what went wrong is told by the summary.
-test_built() {
-    local preset=$1
-    shift
-    ctest --preset "$preset" --output-junit test_results.xml --test-output-size-passed 65536 "$@" || true
-}
-
-# run PRESET [ctest argument...]
-run() {
-    configurations+=("$1=build/$1/test_results.xml")
-    build "$1" && test_built "$@" || return 0
-}
-
-# compile PRESET: a configuration without tests; that it builds is what it has to show.
-compile() {
-    local preset=$1 result=failed
-    build "$preset" && result=built
-    configurations+=("$preset=$result")
-}
-
-# Each configuration leaves out what another one has already shown.
-
-native() {
-    install_for_native
-    run dev
-    run dev-clang -LE '^(slow|lint|install)$'
-    run tsan -LE '^(slow|lint|install|headers)$'
-    run release -LE '^headers$'
+install_for_stop_wine() {
+    local job
+    for job in $(jobs -p); do kill "$job" 2> /dev/null || true; done
+    tools/wine.sh --stop
+    P2P_WINE=build/wine-dev tools/wine.sh --stop
 }
 
 windows() {
     install_for_windows
-    [ -x build/release/examples/06_async_server ] || build release # its programs talk to those under Wine
+    trap stop_wine EXIT
     compile windows-clang
     compile windows-i686
-    # Wine is fastest on one core: the two are run at once, each on its own, with its own Wine.
-    build windows-dev && build windows || true
-    local log=build/windows-dev.test.log
-    P2P_WINE=$PWD/build/wine-dev P2P_WINE_CPU=1 test_built windows-dev -LE '^(slow|lint|headers)$' > "$log" 2>&1 &
-    test_built windows -LE '^lint$'
-    wait $!
-    cat "$log"
+
+    # Programs of this machine's own, to talk to those under Wine.
+    local native=$PWD/build/native-examples
+    cmake --preset release -B "$native" -DP2P_BUILD_TESTS=OFF -DP2P_BUILD_SHARED=OFF > build/native-examples.log
+    cmake --build "$native"
+
     configurations+=(windows-dev=build/windows-dev/test_results.xml windows=build/windows/test_results.xml)
-    tools/wine.sh --stop
-    P2P_WINE=$PWD/build/wine-dev tools/wine.sh --stop
+    local checked=no optimized=no
+    build windows-dev -DP2P_NATIVE_BUILD="$native" && checked=yes
+    build windows -DP2P_NATIVE_BUILD="$native" && optimized=yes
+
+    # Wine is fastest on one core: the two are run at once, each on a core of its own, where there are two, with its own
+    # Wine.
+    local cores log=build/windows-dev.test.log
+    cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+    if [ $checked = yes ]; then
+        P2P_WINE=$PWD/build/wine-dev P2P_WINE_CPU=${cores##* } \
+            test_built windows-dev -LE '^(slow|lint|headers)$' > "$log" 2>&1 &
+    fi
+    [ $optimized = no ] || P2P_WINE_CPU=${cores%% *} test_built windows -LE '^lint$'
+    if [ $checked = yes ]; then
+        wait $!
+        cat "$log"
+    fi
 }
 
 case "${1-}" in

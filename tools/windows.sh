@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes ready what the "windows" presets need beside Debian's packages: cmocka for mingw-w64, built from Debian's own
-# source package into build/windows-tools, and Wine's state in build/wine. Does nothing where both are there.
+# source package into build/windows-tools, and Wine's state in build/wine (700 MB). Does nothing where both are there.
+# Who wants the library without its tests needs neither: cmake --preset windows -DP2P_BUILD_TESTS=OFF
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,12 +9,14 @@ triple=x86_64-w64-mingw32
 prefix=$PWD/build/windows-tools/$triple
 
 build_cmocka() {
-    local work
     work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
     # A list of sources of our own, so that nothing under /etc changes.
     mkdir -p "$work/lists/partial"
-    if [ -f /etc/apt/sources.list.d/debian.sources ]; then
-        sed 's/^Types: .*/Types: deb-src/' /etc/apt/sources.list.d/debian.sources > "$work/src.sources"
+    local known=/etc/apt/sources.list.d
+    if [ -f $known/debian.sources ] || [ -f $known/ubuntu.sources ]; then
+        cat $known/debian.sources $known/ubuntu.sources 2> /dev/null |
+            sed 's/^Types: .*/Types: deb-src/' > "$work/src.sources"
     else
         sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$work/src.list"
     fi
@@ -25,7 +28,6 @@ build_cmocka() {
         -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" -DWITH_STATIC_LIB=ON -DWITH_EXAMPLES=OFF \
         > "$work/log" 2>&1 && cmake --build "$work/build" >> "$work/log" 2>&1 &&
         cmake --install "$work/build" >> "$work/log" 2>&1 || { cat "$work/log"; return 1; }
-    rm -rf "$work"
 }
 
 [ -f "$prefix/lib/libcmocka-static.a" ] || build_cmocka

@@ -4,27 +4,29 @@
 #   tools/wine.sh PROGRAM [argument...]
 #   tools/wine.sh --stop     ends the Wine server that the first run started
 #
-# P2P_WINE names the folder with Wine's state, build/wine unless given; P2P_WINE_CPU the core it is to run on, 0.
+# P2P_WINE names the folder with Wine's state (700 MB), build/wine unless given; P2P_WINE_CPU the core it is to run on, the
+# first unless given. What went wrong when Wine was started is in the file with the folder's name and ".log".
 set -euo pipefail
 
-export WINEPREFIX=${P2P_WINE:-$(cd "$(dirname "$0")/.." && pwd)/build/wine}
+WINEPREFIX=$(realpath -m "${P2P_WINE:-$(dirname "$0")/../build/wine}")
+export WINEPREFIX
 export WINEARCH=win64 WINEDEBUG=${WINEDEBUG--all}
 # No prompts about Mono or Gecko, no menus, and no debugger, which would take seconds to print a crash.
 export WINEDLLOVERRIDES='mscoree,mshtml=;winemenubuilder.exe=d;winedbg.exe=d'
 unset DISPLAY WAYLAND_DISPLAY
 # On one core Wine's server and its clients are three to four times faster than on two, and steadier.
-cpu=(taskset -c "${P2P_WINE_CPU:-0}")
+first_core=$(taskset -cp $$ | sed 's/.*: //; s/[,-].*//')
+cpu=(taskset -c "${P2P_WINE_CPU:-$first_core}")
 ulimit -Sn "$(ulimit -Hn)" # the server keeps the one it was started with
 
 # Wine's services inherit the standard handles of whatever starts them, and would keep a pipe to CTest open for ever:
 # so they are started first, with none. The mark is for those who come meanwhile.
 mark=$WINEPREFIX/started
-start() {
-    exec 9>&- # the lock: the server would inherit it
+start() { # without the lock's descriptor, which the server would keep
     mkdir -p "$WINEPREFIX" && rm -f "$mark" || return
-    "${cpu[@]}" wineserver -p < /dev/null > /dev/null 2>&1 || true
-    "${cpu[@]}" timeout 180 wine wineboot -i < /dev/null > /dev/null 2>&1 &&
-        "${cpu[@]}" wine reg add 'HKCU\Software\Wine' /v Version /d win10 /f < /dev/null > /dev/null 2>&1 &&
+    "${cpu[@]}" wineserver -p < /dev/null > "$WINEPREFIX.log" 2>&1 9>&- || true
+    "${cpu[@]}" timeout 180 wine wineboot -i < /dev/null > "$WINEPREFIX.log" 2>&1 9>&- &&
+        "${cpu[@]}" wine reg add 'HKCU\Software\Wine' /v Version /d win10 /f < /dev/null > "$WINEPREFIX.log" 2>&1 9>&- &&
         touch "$mark"
 }
 
@@ -34,11 +36,14 @@ is_running() {
 
 case "${1-}" in
     "") sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
-    --stop) [ -d "$WINEPREFIX" ] && wineserver -k; exit 0 ;;
+    --stop) [ ! -d "$WINEPREFIX" ] || wineserver -k || true; exit 0 ;;
 esac
 
 if ! is_running; then
     mkdir -p "$(dirname "$WINEPREFIX")"
-    ( flock 9; is_running || start ) 9> "$WINEPREFIX.lock" || { echo "$0: Wine can't be started" >&2; exit 1; }
+    ( flock 9; is_running || start ) 9> "$WINEPREFIX.lock" || {
+        echo "$0: Wine can't be started: see $WINEPREFIX.log" >&2
+        exit 1
+    }
 fi
 exec "${cpu[@]}" wine "$@"

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Starts the echo server, runs a peer that talks to it, ends both. Fails unless both end well.
 
-  run_peer.py [--backend NAME] [--emulator WORD]... SERVER PEER [argument...]
+  run_peer.py [--backend NAME] [--emulator WORD]... [--other-build DIR] SERVER PEER [argument...]
 
 {port} in the peer's arguments stands for the server's port. With --emulator the server is a Windows program, and the
-words are what runs it. Exit status 77: skipped, with the reason.
+words are what runs it. Exit status 77: skipped, with the reason: a peer that is not installed, or a program that is not
+built in the other build tree.
 """
 import argparse
 import os
@@ -26,11 +27,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend")
     parser.add_argument("--emulator", action="append", default=[])
+    parser.add_argument("--other-build", default=os.devnull)
     parser.add_argument("server")
     parser.add_argument("peer", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    if not os.path.exists(options.server):
-        skip(options.server + " is not built")
+    for program in [options.server, *options.peer]:
+        if program.startswith(options.other_build + os.sep) and not os.path.exists(program):
+            skip(program + " is not built")
     if shutil.which(options.peer[0]) is None:
         skip(options.peer[0] + " is not there")
 

@@ -15,23 +15,23 @@ struct sockaddr_in os_loopback(uint16_t port) {
 int os_local_port(p2p_handle_t handle) {
     struct sockaddr_in address;
     socklen_t size = sizeof address;
-    return getsockname(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : -EBADF;
+    return getsockname(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : os_failure();
 }
 
 int os_peer_port(p2p_handle_t handle) {
     struct sockaddr_in address;
     socklen_t size = sizeof address;
-    return getpeername(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : -ENOTCONN;
+    return getpeername(handle, (struct sockaddr *)&address, &size) == 0 ? ntohs(address.sin_port) : os_failure();
 }
 
 int os_bind_loopback(p2p_handle_t handle, uint16_t *port) {
     struct sockaddr_in address = os_loopback(0);
-    if (bind(handle, (struct sockaddr *)&address, sizeof address) != 0) return -EADDRNOTAVAIL;
+    if (bind(handle, (struct sockaddr *)&address, sizeof address) != 0) return os_failure();
     int result = os_local_port(handle);
     *port = result < 0 ? 0 : (uint16_t)result;
     return result < 0 ? result : 0;
 }
 
 int os_listen(p2p_handle_t handle, int backlog) {
-    return listen(handle, backlog) == 0 ? 0 : -EADDRINUSE;
+    return listen(handle, backlog) == 0 ? 0 : os_failure();
 }

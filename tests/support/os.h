@@ -33,6 +33,8 @@ void os_start(void);
 
 /** The number that the system gives for this errno number, for what is put in place of the system. */
 int os_number(int error);
+/** -errno of the call that has just failed. */
+int os_failure(void);
 /** Wine stands in for Windows and differs in places; only for what a case says about such a one. */
 bool os_is_wine(void);
 

@@ -25,12 +25,12 @@ bool os_is_wine(void) {
     return false;
 }
 
-static int64_t failure(void) {
+int os_failure(void) {
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
 static int result_of(int result) {
-    return result < 0 ? (int)failure() : result;
+    return result < 0 ? os_failure() : result;
 }
 
 /* ---- sockets ---- */
@@ -67,14 +67,15 @@ p2p_handle_t os_accept(p2p_handle_t listener) {
 /* A connect that a signal interrupts goes on in the background. */
 static int finish_connect(p2p_handle_t handle) {
     int error = 0;
-    if (os_poll(handle, POLLOUT, -1) < 0) return (int)failure();
+    int ready = os_poll(handle, POLLOUT, 20000);
+    if (ready <= 0) return ready < 0 ? ready : -ETIMEDOUT;
     int result = os_get_option(handle, SOL_SOCKET, SO_ERROR, &error);
     return result < 0 ? result : -error;
 }
 
 int os_connect(p2p_handle_t handle, const struct sockaddr *address, size_t size) {
     if (connect(handle, address, (socklen_t)size) == 0) return 0;
-    return errno == EINTR ? finish_connect(handle) : (int)failure();
+    return errno == EINTR ? finish_connect(handle) : os_failure();
 }
 
 int os_shutdown_send(p2p_handle_t handle) {
@@ -87,7 +88,7 @@ int os_shutdown_both(p2p_handle_t handle) {
 
 int os_set_nonblocking(p2p_handle_t handle, bool enabled) {
     int mode = fcntl(handle, F_GETFL);
-    if (mode < 0) return (int)failure();
+    if (mode < 0) return os_failure();
     return result_of(fcntl(handle, F_SETFL, enabled ? mode | O_NONBLOCK : mode & ~O_NONBLOCK));
 }
 
@@ -116,7 +117,7 @@ static int64_t send_with(p2p_handle_t handle, const void *data, size_t size, int
     do {
         sent = send(handle, data, size, flags | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
+    return sent < 0 ? os_failure() : sent;
 }
 
 static int64_t recv_with(p2p_handle_t handle, void *buffer, size_t size, int flags) {
@@ -124,7 +125,7 @@ static int64_t recv_with(p2p_handle_t handle, void *buffer, size_t size, int fla
     do {
         got = recv(handle, buffer, size, flags);
     } while (got < 0 && errno == EINTR);
-    return got < 0 ? failure() : got;
+    return got < 0 ? os_failure() : got;
 }
 
 int64_t os_send(p2p_handle_t handle, const void *data, size_t size) {
@@ -145,7 +146,7 @@ int64_t os_send_both(p2p_handle_t handle, const void *first, size_t first_size, 
     do {
         sent = sendmsg(handle, &message, MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? failure() : sent;
+    return sent < 0 ? os_failure() : sent;
 }
 
 int64_t os_send_now(p2p_handle_t handle, const void *data, size_t size) {
@@ -215,7 +216,7 @@ int64_t os_read(p2p_handle_t end, void *buffer, size_t size) {
     do {
         got = read(end, buffer, size);
     } while (got < 0 && errno == EINTR);
-    return got < 0 ? failure() : got;
+    return got < 0 ? os_failure() : got;
 }
 
 int64_t os_write(p2p_handle_t end, const void *data, size_t size) {
@@ -223,7 +224,7 @@ int64_t os_write(p2p_handle_t end, const void *data, size_t size) {
     do {
         written = write(end, data, size);
     } while (written < 0 && errno == EINTR);
-    return written < 0 ? failure() : written;
+    return written < 0 ? os_failure() : written;
 }
 
 p2p_handle_t os_null_device(void) {

@@ -30,7 +30,7 @@ int os_number(int error) {
     return WSABASEERR + 999; /* one that means nothing */
 }
 
-static int failure(void) {
+int os_failure(void) {
     int error = WSAGetLastError();
     for (int i = 0; i < NUMBER_COUNT; i++) {
         if (numbers[i].winsock == error) return -numbers[i].error;
@@ -39,7 +39,7 @@ static int failure(void) {
 }
 
 static int result_of(int result) {
-    return result < 0 ? failure() : result;
+    return result < 0 ? os_failure() : result;
 }
 
 bool os_is_wine(void) {
@@ -82,7 +82,7 @@ int os_stream_pair(p2p_handle_t ends[2]) {
     struct sockaddr_in address = os_loopback(port);
     if (result == 0) result = os_connect(ends[0], (struct sockaddr *)&address, sizeof address);
     if (result == 0) ends[1] = os_accept(listener);
-    if (result == 0 && ends[1] == P2P_INVALID_HANDLE) result = failure();
+    if (result == 0 && ends[1] == P2P_INVALID_HANDLE) result = os_failure();
     if (result < 0) closesocket(ends[0]);
     closesocket(listener);
     return result;
@@ -157,7 +157,7 @@ int64_t os_send_both(p2p_handle_t handle, const void *first, size_t first_size, 
         { (ULONG)first_size, (char *)(uintptr_t)first }, { (ULONG)second_size, (char *)(uintptr_t)second }
     };
     DWORD sent = 0;
-    return WSASend(handle, pieces, 2, &sent, 0, NULL, NULL) == 0 ? (int64_t)sent : failure();
+    return WSASend(handle, pieces, 2, &sent, 0, NULL, NULL) == 0 ? (int64_t)sent : os_failure();
 }
 
 /* There is no call that does not wait on a blocking handle, so that it must be one of the other kind for it. */
@@ -195,7 +195,7 @@ bool os_is_inheritable(p2p_handle_t handle) {
     return (flags & HANDLE_FLAG_INHERIT) != 0;
 }
 
-/* Handles are multiples of four, given out from the lowest that is free. */
+/* Handles are multiples of four; Wine gives out the lowest that is free, and Windows is taken to stay low, too. */
 int os_open_count(void) {
     int count = 0;
     for (p2p_handle_t handle = 4, last = 4; handle - last < 512 * 4; handle += 4) {

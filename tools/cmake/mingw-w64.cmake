@@ -13,6 +13,10 @@ set(triple ${P2P_MINGW_ARCH}-w64-mingw32)
 
 if(P2P_MINGW_COMPILER STREQUAL "clang")
     file(GLOB gcc_directory /usr/lib/gcc/${triple}/*-win32)
+    list(LENGTH gcc_directory count)
+    if(NOT count EQUAL 1) # clang takes mingw-w64's start files and libgcc
+        message(FATAL_ERROR "One gcc for ${triple} is needed in /usr/lib/gcc, there are: ${gcc_directory}")
+    endif()
     set(CMAKE_C_COMPILER clang)
     set(CMAKE_C_COMPILER_TARGET ${triple})
     set(link_flags "-static -B${gcc_directory} -L${gcc_directory}")
