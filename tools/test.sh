@@ -43,7 +43,57 @@ install_for_native() {
         install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }
 
-install_for_stop_wine() {
+install_for_windows() {
+    install_commands cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang python3:python3 taskset:util-linux \
+        erl:erlang-base wine:"wine wine64" \
+        x86_64-w64-mingw32-gcc-win32:gcc-mingw-w64-x86-64-win32 i686-w64-mingw32-gcc-win32:gcc-mingw-w64-i686-win32
+    tools/windows.sh
+}
+
+configurations=()
+
+# build PRESET [cmake argument...]: says why not, if it can't.
+build() {
+    local preset=$1
+    echo
+    echo "== $preset"
+    rm -f "build/$preset/test_results.xml"
+    mkdir -p build
+    cmake --preset "$@" > "build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
+    cmake --build --preset "$preset"
+}
+
+# test_built PRESET [ctest argument...]: what went wrong is told by the summary.
+test_built() {
+    local preset=$1
+    shift
+    ctest --preset "$preset" --output-junit test_results.xml --test-output-size-passed 65536 "$@" || true
+}
+
+# run PRESET [ctest argument...]
+run() {
+    configurations+=("$1=build/$1/test_results.xml")
+    build "$1" && test_built "$@" || return 0
+}
+
+# compile PRESET: a configuration without tests; that it builds is what it has to show.
+compile() {
+    local preset=$1 result=failed
+    build "$preset" && result=built
+    configurations+=("$preset=$result")
+}
+
+# Each configuration leaves out what another one has already shown.
+
+native() {
+    install_for_native
+    run dev
+    run dev-clang -LE '^(slow|lint|install)$'
+    run tsan -LE '^(slow|lint|install|headers)$'
+    run release -LE '^headers$'
+}
+
+stop_wine() {
     local job
     for job in $(jobs -p); do kill "$job" 2> /dev/null || true; done
     tools/wine.sh --stop

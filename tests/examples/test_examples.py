@@ -334,8 +334,11 @@ class Test04MessageClient(Case):
                 terminal("04_message_client", "--port", process.port) as screen:
             screen.wait_for(b"connected")
             screen.type(b"typed\r")
-            screen.wait_for(b"typed\r")
-            screen.wait_for(b"typed\r")
+            if on_windows():  # Wine's console draws what it likes in between
+                screen.wait_for(b"typed\r")
+                screen.wait_for(b"typed\r")
+            else:
+                screen.wait_for(b"typed\r\ntyped\r\n")
             screen.type("Grüße\r".encode())
             screen.wait_for("Grüße\r".encode())
             screen.wait_for("Grüße\r".encode())

@@ -61,6 +61,8 @@ int os_shutdown_both(p2p_handle_t handle);
 int os_local_port(p2p_handle_t handle);
 int os_peer_port(p2p_handle_t handle);
 int os_set_nonblocking(p2p_handle_t handle, bool enabled);
+/** What can be read of the handle's mode (on POSIX F_GETFL), to compare. */
+int os_mode(p2p_handle_t handle);
 /** @return whether it is; where the system can't tell, by what its calls do. */
 bool os_is_nonblocking(p2p_handle_t handle);
 int os_set_option(p2p_handle_t handle, int level, int name, int value);

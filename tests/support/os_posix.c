@@ -92,6 +92,10 @@ int os_set_nonblocking(p2p_handle_t handle, bool enabled) {
     return result_of(fcntl(handle, F_SETFL, enabled ? mode | O_NONBLOCK : mode & ~O_NONBLOCK));
 }
 
+int os_mode(p2p_handle_t handle) {
+    return fcntl(handle, F_GETFL);
+}
+
 bool os_is_nonblocking(p2p_handle_t handle) {
     int mode = fcntl(handle, F_GETFL);
     return mode >= 0 && (mode & O_NONBLOCK) != 0;

@@ -123,6 +123,10 @@ bool os_is_nonblocking(p2p_handle_t handle) {
     return nonblocking;
 }
 
+int os_mode(p2p_handle_t handle) {
+    return os_is_nonblocking(handle);
+}
+
 int os_set_option(p2p_handle_t handle, int level, int name, int value) {
     return result_of(setsockopt(handle, level, name, (const char *)&value, sizeof value));
 }
