@@ -257,6 +257,26 @@ static void a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection(void
     os_close(fd);
 }
 
+/* Where the system can't tell the mode of a handle, adopting sets it. */
+static void a_handle_whose_mode_is_neither_known_nor_can_be_set_is_not_adopted(void **state) {
+    (void)state;
+    p2p_handle_t ends[2];
+    assert_int_equal(os_stream_pair(ends), 0);
+    bool is_known = ((uint32_t)p2p_sys_default()->inspect(ends[0]) & P2P_SYS_MODE_UNKNOWN) == 0;
+    faults.set_nonblocking = os_number(EINVAL);
+    p2p_socket_t *sock = p2p_socket_adopt(ends[0], P2P_TCP);
+    faults.set_nonblocking = 0;
+    assert_int_equal(sock != NULL, is_known);
+    if (sock == NULL) {
+        expect_error(p2p_last_error(), P2P_ERR_INVALID);
+        assert_true(os_is_open(ends[0])); /* it stays the caller's */
+        sock = p2p_socket_adopt(ends[0], P2P_TCP);
+        assert_non_null(sock);
+    }
+    p2p_socket_close(sock);
+    os_close(ends[1]);
+}
+
 static void skip_unless_epoll(void) {
     const char *backend = test_backend();
     if (backend == NULL || strcmp(backend, "epoll") != 0) test_skip("fails through epoll_ctl");
@@ -303,6 +323,7 @@ int main(int argc, char **argv) {
         FAULTY(the_system_error_of_a_failed_wait_is_kept),
         FAULTY(while_no_handle_is_left_a_listener_rests_and_loses_nobody),
         FAULTY(a_blocking_mode_that_can_not_be_set_is_no_end_of_the_connection),
+        FAULTY(a_handle_whose_mode_is_neither_known_nor_can_be_set_is_not_adopted),
         FAULTY(a_listener_the_backend_refuses_can_listen_later),
         FAULTY(a_datagram_socket_the_backend_refuses_can_be_bound_later),
     };

@@ -407,6 +407,22 @@ static void an_adopted_fresh_socket_can_bind(void **state) {
     p2p_socket_close(sock);
 }
 
+static void an_adopted_bound_socket_can_listen(void **state) {
+    (void)state;
+    uint16_t port;
+    p2p_handle_t handle = os_socket(AF_INET, SOCK_STREAM);
+    assert_int_equal(os_bind_loopback(handle, &port), 0);
+    p2p_socket_t *sock = p2p_socket_adopt(handle, P2P_TCP);
+    assert_non_null(sock);
+    assert_int_equal(p2p_socket_listen(sock, 0), 0);
+    p2p_handle_t fd = raw_connect(port);
+    p2p_socket_t *accepted = p2p_socket_accept(sock);
+    assert_non_null(accepted);
+    p2p_socket_close(accepted);
+    p2p_socket_close(sock);
+    os_close(fd);
+}
+
 static void a_handle_that_does_not_fit_is_not_adopted_and_stays_the_callers(void **state) {
     (void)state;
     p2p_handle_t file = os_null_device(), udp = os_socket(AF_INET, SOCK_DGRAM);
@@ -500,6 +516,7 @@ int main(int argc, char **argv) {
         CASE(an_adopted_non_blocking_handle_is_blocking_when_that_is_asked_for),
         CASE(an_adopted_listener_accepts),
         CASE(an_adopted_fresh_socket_can_bind),
+        CASE(an_adopted_bound_socket_can_listen),
         CASE(a_handle_that_does_not_fit_is_not_adopted_and_stays_the_callers),
         CASE(datagrams_carry_addresses_and_keep_their_boundaries),
         CASE(a_connected_datagram_socket_needs_no_address),

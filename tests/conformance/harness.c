@@ -19,12 +19,14 @@ static bool may_poll(const struct pollfd *fds, uint32_t count) {
     return count > 0;
 }
 
+/* "Any non-null descriptor set must contain at least one handle to a socket": the documentation of select. */
 static bool is_empty(const void *set) {
-    return set == NULL || ((const fd_set *)set)->fd_count == 0;
+    return set != NULL && ((const fd_set *)set)->fd_count == 0;
 }
 
 static bool may_select(const void *readable, const void *writable, const void *exceptional) {
-    return !is_empty(readable) || !is_empty(writable) || !is_empty(exceptional);
+    return !is_empty(readable) && !is_empty(writable) && !is_empty(exceptional) &&
+           (readable != NULL || writable != NULL || exceptional != NULL);
 }
 #else
 static bool may_poll(const struct pollfd *fds, uint32_t count) {

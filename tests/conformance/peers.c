@@ -169,6 +169,9 @@ static void c55_room_is_waited_for_quietly_after_the_peer_has_ended_its_side(voi
     }
     want(h, io, P2P_OUT); /* the end has been read, and stays */
     expect_quiet(h, 50 * MILLISECOND);
+    assert_int_equal(h->ops->wake(h->backend), 0); /* however this is waited for */
+    wait_to_be_woken(h);
+    expect_quiet(h, 20 * MILLISECOND);
     while (receive(ends[1], block, sizeof(block)) > 0 || (io->now & P2P_OUT) == 0) {
         turn(h, 10 * MILLISECOND);
     }

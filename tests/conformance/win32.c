@@ -142,6 +142,8 @@ static void b04_a_refused_connect_is_found_that_poll_never_reports(void **state)
         wait_until(h, io, P2P_OUT | P2P_ERR);
         want(h, io, 0);
         expect_quiet(h, 20 * MILLISECOND);
+        want(h, io, masks[i]); /* it is asked anew whether there is a peer */
+        wait_until(h, io, P2P_OUT | P2P_ERR);
         forget_all(h);
         close_refusal(&r);
     }
@@ -370,6 +372,25 @@ static void b04_a_connect_under_way_makes_few_wakeups(void **state) {
     }
 }
 
+static int broken_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
+    (void)nfds, (void)readable, (void)writable, (void)exceptional, (void)timeout_ns;
+    return -os_number(ENOBUFS);
+}
+
+/* wsapoll waits in select then, which can fail as well. */
+static void b02_a_wait_that_fails_beside_a_connect_is_told(void **state) {
+    harness *h = *state;
+    p2p_backend_event event;
+    refusal r = make_refusal();
+    add(h, r.client, P2P_OUT);
+    h->sys.select = broken_select;
+    h->in_wait = true;
+    assert_int_equal(h->ops->wait(h->backend, &event, 1, DEADLINE), -os_number(ENOBUFS));
+    h->in_wait = false;
+    forget_all(h);
+    close_refusal(&r);
+}
+
 /* ---- what the system refuses ---- */
 
 /* What makes the other cases notice a call that Windows would refuse and Wine takes. */
@@ -392,9 +413,10 @@ static void the_table_refuses_what_windows_refuses(void **state) {
     FD_SET(ends[0], &writable);
     assert_int_equal(h->sys.select(0, NULL, NULL, NULL, 0), -os_number(EINVAL));
     assert_int_equal(h->sys.select(0, &empty, &empty, &empty, 0), -os_number(EINVAL));
+    assert_int_equal(h->sys.select(0, &empty, &writable, NULL, 0), -os_number(EINVAL));
     assert_int_equal(h->sys.select(0, NULL, &writable, NULL, 0), 1);
     h->in_wait = false;
-    assert_int_equal(h->bad_waits, sizeof(bits) / sizeof(bits[0]) + 3);
+    assert_int_equal(h->bad_waits, sizeof(bits) / sizeof(bits[0]) + 4);
     h->bad_waits = 0; /* they were meant */
     close_pair(ends);
 }
@@ -450,6 +472,28 @@ static void c64_a_wake_that_failed_is_not_taken_for_one_under_way(void **state) 
     expect_quiet(h, 5 * MILLISECOND);
 }
 
+static harness *draining;
+
+static int woken_while_draining(p2p_handle_t end) {
+    assert_int_equal(draining->ops->wake(draining->backend), 0);
+    return p2p_sys_default()->wake_drain(end);
+}
+
+/* Another thread may wake just when the wait that the last wake ended takes its byte away. */
+static void c64_a_wake_while_the_last_one_is_taken_away_is_not_the_last_that_counts(void **state) {
+    harness *h = *state;
+    p2p_sys_ops good = h->sys;
+    draining = h;
+    h->sys.wake_drain = woken_while_draining;
+    assert_int_equal(h->ops->wake(h->backend), 0);
+    wait_to_be_woken(h);
+    h->sys = good;
+    while (turn(h, 5 * MILLISECOND) != 0) { /* it may end one more wait */
+    }
+    assert_int_equal(h->ops->wake(h->backend), 0);
+    wait_to_be_woken(h);
+}
+
 static p2p_handle_t wake_ends[2];
 
 static int noted_wake_open(p2p_handle_t ends[2]) {
@@ -494,6 +538,8 @@ static const struct CMUnitTest cases[] = {
     CASE(c09_a_handle_that_is_no_socket_is_refused),
     CASE(c64_a_hundred_thousand_wakes_leave_one_byte),
     CASE(c64_a_wake_that_failed_is_not_taken_for_one_under_way),
+    CASE(c64_a_wake_while_the_last_one_is_taken_away_is_not_the_last_that_counts),
+    CASE(b02_a_wait_that_fails_beside_a_connect_is_told),
     CASE(b02_a_wake_up_that_was_cut_ends_the_loop),
     CASE(b11_a_wake_leaves_the_last_error_alone),
 };

@@ -339,6 +339,43 @@ static void a_closed_connection_waits_for_what_the_peer_has_not_confirmed(void *
     p2p_event_loop_free(loop);
 }
 
+/* A connection that p2pnet made itself, so that it knows what was sent on it. */
+static p2p_socket_t *accept_connection(void) {
+    p2p_socket_t *listener = fake_listener();
+    fake_at(p2p_socket_handle(listener))->backlog_length = 1;
+    p2p_socket_t *sock = p2p_socket_accept(listener);
+    assert_non_null(sock);
+    p2p_socket_close(listener);
+    return sock;
+}
+
+/* Windows never knows what the peer has not confirmed; that nothing was sent, p2pnet knows by itself. */
+static void only_a_connection_that_has_sent_waits_for_what_is_not_confirmed(void **state) {
+    (void)state;
+    enum { NOTHING, DATA, MESSAGE, MESSAGE_BEFORE_THE_LOOP, BYTES_BEFORE_THE_LOOP, WAYS };
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_message_t *message = p2p_message_create("m", 1);
+    for (int way = 0; way < WAYS; way++) {
+        p2p_socket_t *sock = accept_connection();
+        assert_int_equal(p2p_socket_set_nonblocking(sock, 1), 0);
+        if (way == MESSAGE_BEFORE_THE_LOOP) assert_int_equal(p2p_message_send(sock, message), 0);
+        if (way == BYTES_BEFORE_THE_LOOP) assert_int_equal(p2p_socket_send(sock, "b", 1), 1);
+        assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &callbacks, NULL), 0);
+        if (way == DATA) send_text(sock, "d");
+        if (way == MESSAGE) assert_int_equal(p2p_message_send(sock, message), 0);
+        mock_turn(loop);
+        fake_at(p2p_socket_handle(sock))->unconfirmed = true;
+        journal_take();
+        p2p_socket_close(sock);
+        mock_turn(loop);
+        const char *words = journal_take();
+        assert_int_equal(strstr(words, "shutdown") != NULL, way != NOTHING);
+        assert_int_equal(strstr(words, "on_close(OK)") != NULL, way == NOTHING);
+    }
+    p2p_message_free(message);
+    p2p_event_loop_free(loop);
+}
+
 static void a_remainder_gives_up_exactly_at_its_deadline(void **state) {
     (void)state;
     p2p_event_loop_t *loop = native_loop();
@@ -487,6 +524,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_loop_freed_with_requests_in_flight_leaks_nothing),
         MOCK_CASE(a_closed_connection_writes_first_then_says_so),
         MOCK_CASE(a_closed_connection_waits_for_what_the_peer_has_not_confirmed),
+        MOCK_CASE(only_a_connection_that_has_sent_waits_for_what_is_not_confirmed),
         MOCK_CASE(a_remainder_gives_up_exactly_at_its_deadline),
         MOCK_CASE(a_native_connect_answers_by_OP_DONE),
         MOCK_CASE(a_refused_connect_answers_once_and_may_be_tried_again),

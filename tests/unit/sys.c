@@ -187,6 +187,8 @@ static void what_is_no_numeric_address_is_refused(void **state) {
         ":", ":::", "1::2::3", "g::1", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1.2.3", "::1%", "::1%0",
         "::1%-1", "::1%4294967296", "::1%18446744073709551617", "fe80::1%no such name", "%1", "127.0.0.1%1",
         "1111111111111111111111111111111111111111111111111111111111111111111111111111111111111111",
+        "111111111111111111111111111111111111111111111111111111111111111", /* 63: as many as there is room for */
+        "1111111111111111111111111111111111111111111111111111111111111111", /* 64 */
         "::1%111111111111111111111111111111111111111111111111111111111111111111111111111111111111111",
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -206,7 +208,13 @@ static void bytes_that_are_no_address_are_refused(void **state) {
     assert_int_equal(sys->address_parse(&other, "127.0.0.1", 80), 0);
     other.length--;
     assert_int_equal(sys->address_port(&other), P2P_ERR_INVALID);
+    assert_int_equal(sys->address_parse(&other, "::1", 80), 0);
+    other.length--;
+    assert_int_equal(sys->address_port(&other), P2P_ERR_INVALID);
     other.length++;
+    text[0] = 'b';
+    assert_int_equal(sys->address_format(&other, text, 1), P2P_ERR_INVALID);
+    assert_string_equal(text, "");
     memset(other.storage.bytes, 0xEE, 2); /* the family, of whatever width */
     assert_int_equal(sys->address_port(&other), P2P_ERR_INVALID);
     assert_int_equal(sys->address_format(&other, text, sizeof text), P2P_ERR_INVALID);
@@ -545,6 +553,39 @@ static void a_very_large_send_is_taken_in_part(void **state) {
 }
 
 /* Winsock fails a receive that cuts a datagram, elsewhere it is success. */
+static void read_to_the_end(void *data) {
+    static char block[65536];
+    const p2p_handle_t *handle = data;
+    while (os_recv(*handle, block, sizeof block) > 0) {
+    }
+}
+
+/* A blocking one would wait until all is taken: what it returns is what the system was given. */
+static void one_send_gives_the_system_no_more_than_it_is_sure_to_take(void **state) {
+    (void)state;
+    enum { LARGE = 4 << 20, MANY = 3000 };
+    static p2p_iov pieces[MANY];
+    static const uint32_t shapes[][2] = { { 10, LARGE }, { LARGE, LARGE }, { 700000, 700000 } };
+    p2p_handle_t ends[2];
+    connected_pair(ends, 0);
+    os_thread reader;
+    assert_int_equal(os_thread_start(&reader, read_to_the_end, &ends[0]), 0);
+    char *data = calloc(1, LARGE);
+    assert_non_null(data);
+    assert_in_range(sys->send(ends[1], data, LARGE, 0), 1, sys_send_max);
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        pieces[0] = (p2p_iov){ .base = data, .len = shapes[i][0] };
+        pieces[1] = (p2p_iov){ .base = data, .len = shapes[i][1] };
+        assert_in_range(sys->sendv(ends[1], pieces, 2, 0), 1, sys_send_max);
+    }
+    for (int i = 0; i < MANY; i++) pieces[i] = (p2p_iov){ .base = data, .len = 1 };
+    assert_in_range(sys->sendv(ends[1], pieces, MANY, 0), 1, MANY);
+    assert_int_equal(sys->shutdown_send(ends[1]), 0);
+    os_thread_join(&reader);
+    free(data);
+    close_both(ends);
+}
+
 static void a_datagram_longer_than_the_buffer_is_cut(void **state) {
     (void)state;
     char buffer[4] = "";
@@ -602,6 +643,31 @@ static void waits_never_end_early_and_at_once_when_there_is_something(void **sta
     static const int64_t long_ns[] = { 0, 1, INT64_MAX, -1 };
     for (size_t i = 0; i < COUNT_OF(long_ns) * COUNT_OF(waits); i++)
         assert_int_equal(waits[i % COUNT_OF(waits)](wake[0], long_ns[i / COUNT_OF(waits)]), 1);
+    sys->wake_close(wake);
+}
+
+/* Signals 20 ms after it was started, when somebody waits. */
+static void signal_in_time(void *data) {
+    const p2p_handle_t *end = data;
+    for (int64_t begin_ns = os_now_ns(); os_now_ns() - begin_ns < 20000000;) os_yield();
+    (void)sys->wake_signal(*end);
+}
+
+/* The system counts in numbers of fewer bits, of which these would leave none. */
+static void waits_longer_than_the_system_counts_do_not_end_at_once(void **state) {
+    (void)state;
+    static const int64_t timeouts_ns[] = { (INT64_C(1) << 32) * 1000000, (INT64_C(1) << 32) * 1000000000 };
+    static int (*const waits[])(p2p_handle_t, int64_t) = { poll_one, select_one, wait_one };
+    p2p_handle_t wake[2];
+    assert_int_equal(sys->wake_open(wake), 0);
+    for (size_t i = 0; i < COUNT_OF(timeouts_ns) * COUNT_OF(waits); i++) {
+        os_thread thread;
+        assert_int_equal(os_thread_start(&thread, signal_in_time, &wake[1]), 0);
+        int result = waits[i % COUNT_OF(waits)](wake[0], timeouts_ns[i / COUNT_OF(waits)]);
+        os_thread_join(&thread);
+        assert_int_equal(result, 1);
+        assert_int_equal(sys->wake_drain(wake[0]), 0);
+    }
     sys->wake_close(wake);
 }
 
@@ -707,8 +773,10 @@ int main(int argc, char **argv) {
         SYS_CASE(a_refused_connect_ends_the_wait_for_it),
         SYS_CASE(pieces_are_sent_in_order_and_the_end_is_told),
         SYS_CASE(a_very_large_send_is_taken_in_part),
+        SYS_CASE(one_send_gives_the_system_no_more_than_it_is_sure_to_take),
         SYS_CASE(a_datagram_longer_than_the_buffer_is_cut),
         SYS_CASE(waits_never_end_early_and_at_once_when_there_is_something),
+        SYS_CASE(waits_longer_than_the_system_counts_do_not_end_at_once),
         SYS_CASE(a_wake_up_makes_the_other_end_readable_until_it_is_drained),
         SYS_CASE(wake_ups_without_number_neither_block_nor_fail),
         SYS_CASE(a_full_pair_is_no_failure),

@@ -3,6 +3,7 @@
 #define SYS_NUMBERS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct sys_number {
     int number;   /* of the system */
@@ -11,5 +12,8 @@ typedef struct sys_number {
 
 extern const sys_number sys_numbers[];
 extern const size_t sys_number_count;
+
+/** How many bytes the table gives the system at once. */
+extern const int64_t sys_send_max;
 
 #endif

@@ -81,3 +81,5 @@ const sys_number sys_numbers[] = {
 };
 
 const size_t sys_number_count = sizeof sys_numbers / sizeof sys_numbers[0];
+
+const int64_t sys_send_max = 1 << 20; /* a send that is too large for Windows fails for good */
