@@ -13,10 +13,10 @@ build_cmocka() {
     trap 'rm -rf "$work"' EXIT
     # A list of sources of our own, so that nothing under /etc changes.
     mkdir -p "$work/lists/partial"
-    local known=/etc/apt/sources.list.d
-    if [ -f $known/debian.sources ] || [ -f $known/ubuntu.sources ]; then
-        cat $known/debian.sources $known/ubuntu.sources 2> /dev/null |
-            sed 's/^Types: .*/Types: deb-src/' > "$work/src.sources"
+    local sources=/etc/apt/sources.list.d/debian.sources
+    [ -f $sources ] || sources=/etc/apt/sources.list.d/ubuntu.sources
+    if [ -f $sources ]; then
+        sed 's/^Types: .*/Types: deb-src/' $sources > "$work/src.sources"
     else
         sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$work/src.list"
     fi
