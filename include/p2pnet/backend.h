@@ -204,6 +204,19 @@ P2P_API int p2p_backend_register(const p2p_backend_ops *ops);
  */
 P2P_API const p2p_backend_ops *p2p_backend_find(const char *name);
 
+/**
+ * What a backend that is a plugin (a shared library, a DLL) defines and exports, and its only symbol:
+ *
+ *     const p2p_backend_ops *p2p_backend_plugin(void) { return &my_backend; }
+ *
+ * p2pnet has no such function and loads no plugin. p2pnet-conform does, and so may a program: it looks the symbol up
+ * and gives the table to p2p_backend_register. The declaration exports the symbol, with -fvisibility=hidden too.
+ * A plugin need not be linked with p2pnet, since a backend calls nothing but what is in its env.
+ *
+ * @return the table; it stays as it is until p2p_cleanup. Thread: any.
+ */
+P2P_EXPORT const p2p_backend_ops *p2p_backend_plugin(void);
+
 #ifdef __cplusplus
 }
 #endif

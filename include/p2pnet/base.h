@@ -19,9 +19,11 @@
 #  else
 #    define P2P_API
 #  endif
+#  define P2P_EXPORT __declspec(dllexport)
 typedef uintptr_t p2p_handle_t; /**< a SOCKET */
 #else
 #  define P2P_API __attribute__((visibility("default")))
+#  define P2P_EXPORT P2P_API /**< what a plugin of somebody else exports */
 typedef int p2p_handle_t; /**< a file descriptor */
 #endif
 

@@ -20,7 +20,9 @@ extern const case_group create_cases;   /* creation that fails */
 extern const case_group posix_cases;    /* files, handle numbers, child processes, signals; empty on Windows */
 extern const case_group win32_cases;    /* WSAPoll and Windows' select; empty elsewhere */
 
-/** What main does. A backend from outside registers its table first (docs/backend-authors.md). */
+/** All cases of all groups. */
+const struct CMUnitTest *conformance_cases(size_t *count);
+/** What main does. A backend from outside registers its table first (conform.c does). */
 int conformance_main(int argc, char **argv);
 
 #endif
