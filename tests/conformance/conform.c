@@ -104,15 +104,23 @@ static void run_child(const options *o, const char *name, os_ended *ended) {
     os_run(ended, argv, o->timeout_s);
 }
 
-/* What the case wrote, as comments; without cmocka's own TAP, which is of one case. */
+/* Of what cmocka writes, what is about the run and not about the case. */
+static bool is_framing(const char *line) {
+    static const char *const prefixes[] = { "[====", "[ RUN ", "[  PASSED", "[  FAILED", " 1 FAILED TEST" };
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+        if (strncmp(line, prefixes[i], strlen(prefixes[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void print_comments(const char *output) {
-    for (size_t length; *output != '\0'; output += length + (output[length] != '\0')) {
-        length = strcspn(output, "\n");
-        int shown = (int)(length > 0 && output[length - 1] == '\r' ? length - 1 : length);
-        bool framing = shown == 0 || strncmp(output, "1..", 3) == 0 || strncmp(output, "not ok ", 7) == 0 ||
-                       strncmp(output, "# not ok ", 9) == 0;
-        if (!framing) {
-            printf("%s%.*s\n", output[0] == '#' ? "" : "# ", shown, output);
+    output += strspn(output, "\r\n");
+    for (size_t length; *output != '\0'; output += length + strspn(output + length, "\r\n")) {
+        length = strcspn(output, "\r\n");
+        if (!is_framing(output)) {
+            printf("# %.*s\n", (int)length, output);
         }
     }
 }
@@ -144,11 +152,12 @@ static int see_whether_to_be_had(const options *o) {
     run_child(o, NULL, &ended);
     bool refused = ended.status == NOT_TO_BE_HAD || ended.status == TEST_EXIT_SKIPPED ||
                    ended.status == OS_RUN_NOT_STARTED;
+    const char *why = ended.output != NULL ? ended.output : "p2pnet-conform: no process can be started\n";
     if (refused) {
-        fputs(ended.output != NULL ? ended.output : "p2pnet-conform: no process can be started\n", stderr);
+        fputs(why, stderr);
     }
     if (ended.status == TEST_EXIT_SKIPPED) {
-        puts("TAP version 13\n1..0 # SKIP the backend is not on this machine");
+        printf("TAP version 13\n1..0 # SKIP %.*s\n", (int)strcspn(why, "\r\n"), why);
     }
     free(ended.output);
     return refused ? NOT_TO_BE_HAD : 0;
