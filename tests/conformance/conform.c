@@ -140,6 +140,8 @@ static bool print_result(size_t number, const char *name, const os_ended *ended)
         print_comments(output);
         if (ended->how[0] != '\0') {
             printf("# %s\n", ended->how);
+        } else {
+            printf("# exit status %d\n", ended->status);
         }
     }
     fflush(stdout); /* whoever waits sees how far it is */

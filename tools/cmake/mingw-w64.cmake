@@ -29,6 +29,7 @@ set(CMAKE_AR ${triple}-ar CACHE FILEPATH "")
 set(CMAKE_RANLIB ${triple}-ranlib CACHE FILEPATH "")
 set(CMAKE_EXE_LINKER_FLAGS_INIT ${link_flags})
 set(CMAKE_SHARED_LINKER_FLAGS_INIT ${link_flags})
+set(CMAKE_MODULE_LINKER_FLAGS_INIT ${link_flags})
 
 # What tools/windows.sh built (cmocka) is found, and nothing of the machine that compiles.
 set(CMAKE_FIND_ROOT_PATH /usr/${triple} ${CMAKE_CURRENT_LIST_DIR}/../../build/windows-tools/${triple})
