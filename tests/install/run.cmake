@@ -37,6 +37,15 @@ elseif(WAY STREQUAL "pkg_config")
     file(MAKE_DIRECTORY ${build})
     run(${C_COMPILER} -o ${build}/consumer ${consumer}/consumer.c ${flags})
     run_consumer()
+elseif(WAY STREQUAL "conform") # and a plugin that knows nothing but the installed headers
+    file(GLOB program ${moved}/bin/p2pnet-conform ${moved}/bin/p2pnet-conform.exe)
+    run(${EMULATOR} ${program} --backend ${BACKEND})
+    if(NOT TOOLCHAIN_FILE)
+        file(MAKE_DIRECTORY ${build})
+        run(${C_COMPILER} -std=c11 -shared -fPIC -fvisibility=hidden -I ${moved}/include -o ${build}/my_backend.so
+            ${SOURCE_DIR}/examples/11_plugin_backend.c)
+        run(${program} --plugin ${build}/my_backend.so)
+    endif()
 else()
     set(toolchain -D CMAKE_C_COMPILER=${C_COMPILER})
     if(TOOLCHAIN_FILE) # which looks for packages below its own roots only
