@@ -140,7 +140,7 @@ static bool print_result(size_t number, const char *name, const os_ended *ended)
         print_comments(output);
         if (ended->how[0] != '\0') {
             printf("# %s\n", ended->how);
-        } else {
+        } else if (ended->status != EXIT_FAILURE) { /* which is cmocka's, with words */
             printf("# exit status %d\n", ended->status);
         }
     }
