@@ -26,7 +26,7 @@ def parse(text):
             results.append((result[1], result[3], result[4]))
             assert int(result[2]) == len(results), "out of order: " + line
         else:
-            assert re.match(r"# \S", line), "not TAP: " + line
+            assert re.match(r"# .*\S", line), "not TAP: " + line
             comments.setdefault(len(results), []).append(line)
     return int(plan[1]), results, comments
 
