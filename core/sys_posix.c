@@ -40,7 +40,7 @@
 #define SEND_FLAGS 0 /* macOS before 14: quieten() asks for it socket by socket */
 #endif
 
-#define IOV_COUNT_MAX 1024 /* Linux, the BSDs and macOS refuse more with EMSGSIZE or EINVAL */
+#define IOV_COUNT_MAX 1024u /* Linux, the BSDs and macOS refuse more with EMSGSIZE or EINVAL */
 
 _Static_assert(sizeof(p2p_iov) == sizeof(struct iovec), "p2p_iov is struct iovec");
 _Static_assert(offsetof(p2p_iov, base) == offsetof(struct iovec, iov_base), "p2p_iov is struct iovec");
@@ -360,7 +360,7 @@ static int64_t sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t count, in
     struct msghdr message;
     memset(&message, 0, sizeof(message));
     message.msg_iov = (struct iovec *)(uintptr_t)iov; /* sendmsg only reads what it points to */
-    message.msg_iovlen = count < IOV_COUNT_MAX ? count : IOV_COUNT_MAX;
+    message.msg_iovlen = (uint16_t)(count < IOV_COUNT_MAX ? count : IOV_COUNT_MAX); /* of int or size_t */
     ssize_t sent;
     do {
         sent = sendmsg(handle, &message, SEND_FLAGS | (dontwait ? MSG_DONTWAIT : 0));
@@ -441,6 +441,10 @@ static const p2p_sys_ops posix_table = {
     .epoll_create = p2pi_posix_epoll_create,
     .epoll_ctl = p2pi_posix_epoll_ctl,
     .epoll_wait = p2pi_posix_epoll_wait,
+#endif
+#if defined(P2PI_POSIX_KQUEUE)
+    .kqueue = p2pi_posix_kqueue,
+    .kevent = p2pi_posix_kevent,
 #endif
 };
 

@@ -18,6 +18,10 @@ static inline int p2pi_posix_result(int result) {
     return result < 0 ? p2pi_posix_failure() : result;
 }
 
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
+#define P2PI_POSIX_KQUEUE 1
+#endif
+
 int64_t p2pi_posix_now_ns(void);
 #if !defined(__linux__)
 /* Close-on-exec and the mode asked for, where a call can't give them with the handle. */
@@ -35,6 +39,11 @@ void p2pi_posix_wake_close(p2p_handle_t ends[2]);
 int p2pi_posix_epoll_create(void);
 int p2pi_posix_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
 int p2pi_posix_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
+#endif
+#if defined(P2PI_POSIX_KQUEUE)
+int p2pi_posix_kqueue(void);
+int p2pi_posix_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                      int64_t timeout_ns);
 #endif
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The POSIX system table: poll, select and epoll with timeouts in nanoseconds, and the handle that ends a wait
+ * The POSIX system table: poll, select, epoll and kqueue with timeouts in nanoseconds, and the handle that ends a wait
  * from another thread.
  */
 #ifndef _GNU_SOURCE
@@ -23,6 +23,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #endif
+#if defined(P2PI_POSIX_KQUEUE)
+#include <sys/types.h>
+
+#include <sys/event.h>
+#include <sys/time.h>
+#endif
 
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 35)
@@ -32,13 +38,13 @@
 
 /* ---- waiting ---- */
 
-/* Seconds are bounded, since a system may have a 32-bit time_t; a wait that ends early is no harm (B2). */
+/* Seconds are bounded, since macOS refuses more than some years; a wait that ends early is no harm (B2). */
 static struct timespec *timespec_of(struct timespec *out, int64_t timeout_ns) {
     if (timeout_ns < 0) {
         return NULL;
     }
     int64_t seconds = timeout_ns / 1000000000;
-    out->tv_sec = (time_t)(seconds < INT32_MAX ? seconds : INT32_MAX);
+    out->tv_sec = (time_t)(seconds < 1000000 ? seconds : 1000000);
     out->tv_nsec = (long)(timeout_ns % 1000000000);
     return out;
 }
@@ -112,6 +118,28 @@ int p2pi_posix_epoll_wait(int epoll, struct epoll_event *events, int capacity, i
 #else
     return -ENOSYS;
 #endif
+}
+#endif
+
+#if defined(P2PI_POSIX_KQUEUE)
+int p2pi_posix_kqueue(void) {
+    int queue = kqueue();
+    int result = p2pi_posix_result(queue);
+    if (queue >= 0 && fcntl(queue, F_SETFD, FD_CLOEXEC) < 0) {
+        result = p2pi_posix_failure();
+        close(queue);
+    }
+    return result;
+}
+
+int p2pi_posix_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                      int64_t timeout_ns) {
+    int saved_errno = errno;
+    struct timespec timeout;
+    int result = p2pi_posix_result(kevent(queue, changes, change_count, events, capacity,
+                                          timespec_of(&timeout, timeout_ns)));
+    errno = saved_errno;
+    return result;
 }
 #endif
 

@@ -21,6 +21,7 @@ extern "C" {
 
 struct pollfd;
 struct epoll_event;
+struct kevent;
 
 /** A piece of memory to send; has the layout of struct iovec, on Windows of WSABUF. */
 #if defined(_WIN32)
@@ -104,6 +105,10 @@ typedef struct p2p_sys_ops {
     int (*epoll_ctl)(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
     /** precise 1: to the nanosecond, or -ENOSYS where the kernel can't (epoll_pwait2, Linux 5.11); 0: whole ms. */
     int (*epoll_wait)(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
+    int (*kqueue)(void);
+    /** Never changes errno: signal handlers wake a loop by it. */
+    int (*kevent)(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                  int64_t timeout_ns);
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */

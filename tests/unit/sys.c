@@ -384,6 +384,12 @@ static void no_handle_is_inherited(void **state) {
         assert_false(os_is_inheritable((p2p_handle_t)set));
         assert_int_equal(sys->close((p2p_handle_t)set), 0);
     }
+    if (sys->kqueue != NULL) {
+        int queue = sys->kqueue();
+        assert_true(queue >= 0);
+        assert_false(os_is_inheritable((p2p_handle_t)queue));
+        assert_int_equal(sys->close((p2p_handle_t)queue), 0);
+    }
 }
 
 static void accepted_sockets_have_the_mode_asked_for(void **state) {
