@@ -10,7 +10,7 @@ import sys
 import xml.etree.ElementTree as xml
 
 
-BACKENDS = "epoll poll select io_uring kqueue wsapoll afd".split()
+BACKENDS = "epoll poll select io_uring kqueue kqueue_emulated wsapoll afd".split()
 
 
 def read(path):
@@ -41,15 +41,16 @@ def print_backends(passed, failed, skipped):
     for backend in BACKENDS:
         of = {kind: counts[backend, kind] for kind in names}
         if sum(of.values()):
-            print(f"    {backend:<8} {sum(of.values()):5} run   "
+            print(f"    {backend:<15} {sum(of.values()):5} run   "
                   + "".join(f"{of[kind]:5} {kind}" for kind in names))
 
 
 def main():
-    totals = [0, 0, 0]
+    totals, built = [0, 0, 0], 0
     for argument in sys.argv[1:]:
         configuration, path = argument.split("=", 1)
         if path == "built":
+            built += 1
             print(f"{configuration:<14} compiled and linked")
             continue
         try:
@@ -67,7 +68,7 @@ def main():
             print(f"    skipped  {names[0]}{others}: {reason}")
     print()
     print("{} passed, {} failed, {} skipped".format(*totals))
-    return 1 if totals[1] or not totals[0] else 0
+    return 1 if totals[1] or not totals[0] + built else 0
 
 
 if __name__ == "__main__":

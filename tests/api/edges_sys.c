@@ -12,7 +12,7 @@ static void expect_error(int given, int expected) {
 
 /* What fails at present, with which number of the system's; 0 is "nothing". */
 static struct {
-    int send, set_nonblocking, wait, epoll_ctl, accept;
+    int send, set_nonblocking, wait, change, accept;
     unsigned waits; /* counted */
 } faults;
 
@@ -34,8 +34,7 @@ static int faulty_accept(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
 }
 
 static int faulty_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event) {
-    return faults.epoll_ctl != 0 ? -faults.epoll_ctl
-                                 : p2p_sys_default()->epoll_ctl(epoll, operation, handle, event);
+    return faults.change != 0 ? -faults.change : p2p_sys_default()->epoll_ctl(epoll, operation, handle, event);
 }
 
 static int faulty_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise) {
@@ -55,8 +54,15 @@ static int faulty_select(int nfds, void *readable, void *writable, void *excepti
                             : p2p_sys_default()->select(nfds, readable, writable, exceptional, timeout_ns);
 }
 
+static int faulty_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                         int64_t timeout_ns) {
+    int fault = change_count > 0 ? faults.change : faults.wait;
+    faults.waits += change_count == 0;
+    return fault != 0 ? -fault : test_system()->kevent(queue, changes, change_count, events, capacity, timeout_ns);
+}
+
 static int setup(void **state) {
-    p2p_sys_ops table = *p2p_sys_default();
+    p2p_sys_ops table = *test_system();
     (void)state;
     memset(&faults, 0, sizeof faults);
     table.send = faulty_send;
@@ -67,6 +73,7 @@ static int setup(void **state) {
         table.epoll_ctl = faulty_epoll_ctl;
         table.epoll_wait = faulty_epoll_wait;
     }
+    if (table.kevent != NULL) table.kevent = faulty_kevent;
     table.poll = faulty_poll;
     table.select = faulty_select;
     return fixture_start(&table, NULL);
@@ -277,22 +284,23 @@ static void a_handle_whose_mode_is_neither_known_nor_can_be_set_is_not_adopted(v
     os_close(ends[1]);
 }
 
-static void skip_unless_epoll(void) {
+static void skip_unless_changes_fail(void) {
     const char *backend = test_backend();
-    if (backend == NULL || strcmp(backend, "epoll") != 0) test_skip("fails through epoll_ctl");
+    bool can_fail = backend != NULL && (strcmp(backend, "epoll") == 0 || strcmp(backend, "kqueue") == 0);
+    if (!can_fail) test_skip("fails through epoll_ctl and kevent");
 }
 
 static void a_listener_the_backend_refuses_can_listen_later(void **state) {
     (void)state;
-    skip_unless_epoll();
+    skip_unless_changes_fail();
     probe p = { 0 };
     p2p_socket_t *listener = p2p_socket_create(P2P_TCP);
     p2p_event_loop_t *loop = loop_create(NULL);
     probe_add(&p, loop, listener, &probe_by_read);
     assert_int_equal(p2p_socket_bind(listener, "127.0.0.1", 0), 0);
-    faults.epoll_ctl = ENOSPC;
+    faults.change = ENOSPC;
     expect_error(p2p_socket_listen(listener, 4), P2P_ERR_LIMIT);
-    faults.epoll_ctl = 0;
+    faults.change = 0;
     assert_int_equal(p2p_socket_listen(listener, 4), 0);
     probe_close(&p);
     p2p_event_loop_free(loop);
@@ -300,14 +308,14 @@ static void a_listener_the_backend_refuses_can_listen_later(void **state) {
 
 static void a_datagram_socket_the_backend_refuses_can_be_bound_later(void **state) {
     (void)state;
-    skip_unless_epoll();
+    skip_unless_changes_fail();
     probe p = { 0 };
     p2p_socket_t *sock = p2p_socket_create(P2P_UDP);
     p2p_event_loop_t *loop = loop_create(NULL);
     probe_add(&p, loop, sock, &probe_by_read);
-    faults.epoll_ctl = ENOSPC;
+    faults.change = ENOSPC;
     expect_error(p2p_socket_bind(sock, "127.0.0.1", 0), P2P_ERR_LIMIT);
-    faults.epoll_ctl = 0;
+    faults.change = 0;
     assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
     probe_close(&p);
     p2p_event_loop_free(loop);

@@ -261,7 +261,7 @@ static int64_t counting_sendv(p2p_handle_t handle, const p2p_iov *iov, uint32_t 
 
 static int setup_counting_writes(void **state) {
     (void)state;
-    p2p_sys_ops sys = *p2p_sys_default();
+    p2p_sys_ops sys = *test_system();
     sys.send = counting_send;
     sys.sendv = counting_sendv;
     return fixture_start(&sys, NULL);

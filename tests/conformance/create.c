@@ -38,6 +38,21 @@ static int failing_epoll_ctl(int epoll, int operation, p2p_handle_t handle, stru
     return -os_number(injected_error);
 }
 
+static int failing_kqueue(void) {
+    return -os_number(injected_error);
+}
+
+static int failing_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events,
+                          int capacity, int64_t timeout_ns) {
+    (void)queue;
+    (void)changes;
+    (void)change_count;
+    (void)events;
+    (void)capacity;
+    (void)timeout_ns;
+    return -os_number(injected_error);
+}
+
 /* A backend that doesn't use the broken entry is made as ever. */
 static void create_with_a_broken_entry(harness *h, int expected) {
     int result = harness_create(h);
@@ -46,7 +61,7 @@ static void create_with_a_broken_entry(harness *h, int expected) {
     } else {
         harness_destroy(h);
     }
-    h->sys = *p2p_sys_default();
+    h->sys = *test_system();
 }
 
 static void create_translates_failures_of_the_system(void **state) {
@@ -68,6 +83,10 @@ static void create_translates_failures_of_the_system(void **state) {
         create_with_a_broken_entry(h, pairs[i].expected);
         h->sys.epoll_ctl = failing_epoll_ctl;
         create_with_a_broken_entry(h, pairs[i].expected);
+        h->sys.kqueue = failing_kqueue;
+        create_with_a_broken_entry(h, pairs[i].expected);
+        h->sys.kevent = failing_kevent;
+        create_with_a_broken_entry(h, pairs[i].expected);
     }
     h->sys = good;
     assert_int_equal(harness_create(h), 0);
@@ -84,6 +103,8 @@ static void create_without_its_mechanism_is_not_supported(void **state) {
     h->sys.epoll_create = NULL;
     h->sys.epoll_ctl = NULL;
     h->sys.epoll_wait = NULL;
+    h->sys.kqueue = NULL;
+    h->sys.kevent = NULL;
     int result = harness_create(h);
     if (result != 0) {
         expect_clean_failure(h, result, P2P_ERR_NOT_SUPPORTED);

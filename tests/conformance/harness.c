@@ -119,6 +119,14 @@ static int noting_epoll_wait(int epoll, struct epoll_event *events, int capacity
     return p2p_sys_default()->epoll_wait(epoll, events, capacity, timeout_ns, precise);
 }
 
+static int noting_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                         int64_t timeout_ns) {
+    if ((change_count == 0 || timeout_ns != 0) && !note_wait(capacity > 0)) { /* it doesn't wait for no events */
+        return -os_number(EINVAL);
+    }
+    return test_system()->kevent(queue, changes, change_count, events, capacity, timeout_ns);
+}
+
 /* ---- the instance ---- */
 
 int harness_create(harness *h) {
@@ -166,6 +174,7 @@ static const char *backend_name(void) {
 }
 
 int harness_set_up(void **state) {
+    const p2p_sys_ops *sys = test_system();
     const char *name = backend_name();
     const p2p_backend_ops *ops = p2p_backend_find(name);
     if (ops == NULL) {
@@ -178,10 +187,11 @@ int harness_set_up(void **state) {
     h->ops = ops;
     h->capacity = 64;
     h->allocator = (p2p_allocator){ counting_alloc, counting_realloc, counting_free, h };
-    h->sys = *p2p_sys_default();
+    h->sys = *sys;
     h->sys.poll = h->sys.poll != NULL ? noting_poll : NULL;
     h->sys.select = h->sys.select != NULL ? noting_select : NULL;
     h->sys.epoll_wait = h->sys.epoll_wait != NULL ? noting_epoll_wait : NULL;
+    h->sys.kevent = h->sys.kevent != NULL ? noting_kevent : NULL;
     waiting = h;
     h->open_handles = os_open_count();
     int result = harness_create(h);

@@ -44,7 +44,7 @@ typedef struct harness {
 
     size_t live_bytes, allocations;
     size_t fail_from;  /**< fail allocation number n and all after it; 0: none */
-    unsigned waits; /**< calls of the table's poll, select and epoll_wait */
+    unsigned waits; /**< calls of the table's poll, select, epoll_wait and kevent */
     unsigned allocations_in_wait, waits_outside_wait, bad_waits;
     int open_handles; /**< before the test */
 } harness;

@@ -8,6 +8,12 @@
 #if defined(__linux__)
 #include <sys/epoll.h>
 #endif
+#if __has_include(<sys/event.h>)
+#include <sys/types.h>
+
+#include <sys/event.h>
+#define HAS_KQUEUE 1
+#endif
 
 /* ---- B1: a whole system made of nothing ---- */
 
@@ -15,12 +21,13 @@
  * Handles 3000 to 3007 exist in this system only. A backend that asked the real one about them would be told
  * that they are not open.
  */
-enum { SIM_FIRST = 3000, SIM_COUNT = 8, SIM_WAKE = 3100, SIM_EPOLL = 3101 };
+enum { SIM_FIRST = 3000, SIM_COUNT = 8, SIM_WAKE = 3100, SIM_EPOLL = 3101, SIM_KQUEUE = 3102 };
 
 static struct {
     uint32_t ready[SIM_COUNT];
-    bool woken, epoll_open, wake_is_open;
+    bool woken, epoll_open, kqueue_open, wake_is_open;
     struct { uint32_t events; uint64_t data; } set[SIM_COUNT + 1]; /* the last is the wake-up's */
+    void *filters[SIM_COUNT][2]; /* of kqueue: reading, writing; NULL: not there */
 } sim;
 
 static int sim_index(p2p_handle_t handle) {
@@ -66,6 +73,9 @@ static void sim_wake_close(p2p_handle_t ends[2]) {
 
 static int sim_close(p2p_handle_t handle) {
     sim.epoll_open = sim.epoll_open && handle != SIM_EPOLL;
+    if (handle == SIM_KQUEUE) {
+        sim.kqueue_open = sim.wake_is_open = false; /* its wake-up is a part of it */
+    }
     return 0;
 }
 
@@ -157,6 +167,56 @@ static int sim_epoll_wait(int epoll, struct epoll_event *events, int capacity, i
 }
 #endif
 
+#if defined(HAS_KQUEUE)
+static int sim_kqueue(void) {
+    sim.kqueue_open = true;
+    return SIM_KQUEUE;
+}
+
+static int sim_change(const struct kevent *change) {
+    int index = sim_index((p2p_handle_t)change->ident);
+    if (change->filter == EVFILT_USER) {
+        sim.wake_is_open = sim.wake_is_open || (change->flags & EV_ADD);
+        sim.woken = sim.woken || (change->fflags & NOTE_TRIGGER);
+        return 0;
+    }
+    if (index < 0) {
+        return EBADF;
+    }
+    sim.filters[index][change->filter == EVFILT_WRITE] = change->flags & EV_DELETE ? NULL : change->udata;
+    return 0;
+}
+
+static int sim_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                      int64_t timeout_ns) {
+    (void)timeout_ns;
+    if (queue != SIM_KQUEUE) {
+        return -EBADF;
+    }
+    int count = 0;
+    for (int i = 0; i < change_count; i++) {
+        int error = sim_change(&changes[i]);
+        if (count < capacity) {
+            events[count] = changes[i];
+            events[count].flags = EV_ERROR;
+            events[count++].data = error;
+        }
+    }
+    for (int i = 0; change_count == 0 && i < 2 * SIM_COUNT && count < capacity; i++) {
+        if (sim.filters[i / 2][i % 2] != NULL && (sim.ready[i / 2] & (i % 2 ? P2P_OUT : P2P_IN))) {
+            events[count++] = (struct kevent){ .ident = (uintptr_t)(SIM_FIRST + i / 2),
+                                               .filter = i % 2 ? EVFILT_WRITE : EVFILT_READ,
+                                               .udata = sim.filters[i / 2][i % 2] };
+        }
+    }
+    if (change_count == 0 && sim.woken && count < capacity) {
+        sim.woken = false;
+        events[count++] = (struct kevent){ .filter = EVFILT_USER };
+    }
+    return count;
+}
+#endif
+
 static void install_sim(p2p_sys_ops *sys) {
     memset(&sim, 0, sizeof(sim));
     sys->inspect = sim_inspect;
@@ -172,6 +232,10 @@ static void install_sim(p2p_sys_ops *sys) {
     sys->epoll_create = sim_epoll_create;
     sys->epoll_ctl = sim_epoll_ctl;
     sys->epoll_wait = sim_epoll_wait;
+#endif
+#if defined(HAS_KQUEUE)
+    sys->kqueue = sim_kqueue;
+    sys->kevent = sim_kevent;
 #endif
 }
 
@@ -212,6 +276,7 @@ static void b01_the_system_is_reached_by_the_table_only(void **state) {
     harness_destroy(h);
     assert_false(sim.wake_is_open);
     assert_false(sim.epoll_open);
+    assert_false(sim.kqueue_open);
     memset(&sim, 0, sizeof(sim));
 }
 
@@ -250,6 +315,17 @@ static int failing_epoll_wait(int epoll, struct epoll_event *events, int capacit
     return fail_wait();
 }
 
+static int failing_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events,
+                          int capacity, int64_t timeout_ns) {
+    (void)queue;
+    (void)changes;
+    (void)change_count;
+    (void)events;
+    (void)capacity;
+    (void)timeout_ns;
+    return fail_wait();
+}
+
 /* One wait whose mechanism fails with `error`, with a ready socket registered. @return the wait's result. */
 static int wait_that_fails(harness *h, int error) {
     p2p_sys_ops good = h->sys;
@@ -257,6 +333,7 @@ static int wait_that_fails(harness *h, int error) {
     h->sys.poll = failing_poll;
     h->sys.select = failing_select;
     h->sys.epoll_wait = failing_epoll_wait;
+    h->sys.kevent = failing_kevent;
     wait_error = error;
     failed_waits = 0;
     int result = h->ops->wait(h->backend, events, 4, 0);
@@ -400,6 +477,17 @@ static int failing_epoll_ctl(int epoll, int operation, p2p_handle_t handle, stru
     return -os_number(injected_error);
 }
 
+static int refusing_kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events,
+                           int capacity, int64_t timeout_ns) {
+    (void)queue;
+    (void)changes;
+    (void)change_count;
+    (void)events;
+    (void)capacity;
+    (void)timeout_ns;
+    return -os_number(injected_error);
+}
+
 static int failing_inspect(p2p_handle_t handle) {
     (void)handle;
     return -os_number(injected_error);
@@ -417,6 +505,7 @@ static void b05_a_failed_registration_changes_nothing(void **state) {
         handles[count] = duplicate_of(ends[1]);
         test_io *io = attach(h, handles[count++], 0);
         h->sys.epoll_ctl = failing_epoll_ctl;
+        h->sys.kevent = refusing_kevent;
         h->sys.inspect = failing_inspect;
         int result = try_want(h, io, P2P_OUT);
         h->sys = good;
@@ -484,6 +573,7 @@ static void b05_a_failed_change_leaves_the_old_interest(void **state) {
     test_io *io = add(h, ends[0], P2P_IN);
     injected_error = ENOMEM;
     h->sys.epoll_ctl = failing_epoll_ctl;
+    h->sys.kevent = refusing_kevent;
     h->sys.inspect = failing_inspect;
     h->fail_from = h->allocations + 1;
     int result = try_want(h, io, P2P_IN | P2P_OUT);

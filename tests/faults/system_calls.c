@@ -13,7 +13,8 @@
     X(close)                                                                                                       \
     X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)           \
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
-            X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait)
+            X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue) \
+            X(kevent)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -108,6 +109,9 @@ INT_ENTRY(epoll_ctl, (int epoll, int operation, p2p_handle_t handle, struct epol
           (epoll, operation, handle, event))
 INT_ENTRY(epoll_wait, (int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int exact),
           (epoll, events, capacity, timeout_ns, exact))
+INT_ENTRY(kqueue, (void), ())
+INT_ENTRY(kevent, (int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
+                   int64_t timeout_ns), (queue, changes, change_count, events, capacity, timeout_ns))
 
 /* A failed close has closed. */
 static int faulty_close(p2p_handle_t handle) {
@@ -152,7 +156,7 @@ static int64_t faulty_sendto(p2p_handle_t handle, const void *data, size_t size,
 
 static int setup(void **state) {
     (void)state;
-    real = p2p_sys_default();
+    real = test_system();
     p2p_sys_ops sys = *real;
     plan.target = ENTRY_COUNT;
     pieces = WHOLE;
@@ -244,6 +248,8 @@ CALL_FAILS(select, EINTR, EINVAL, EBADF, ENOMEM, ENOBUFS, ENETDOWN, ENOTSOCK)
 CALL_FAILS(epoll_create, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM)
 CALL_FAILS(epoll_ctl, ENOMEM, ENOSPC, EPERM, EBADF, EEXIST, ENOENT)
 CALL_FAILS(epoll_wait, EINTR, EINVAL, EBADF, ENOMEM)
+CALL_FAILS(kqueue, EMFILE, ENFILE, ENOMEM)
+CALL_FAILS(kevent, EINTR, EINVAL, EBADF, ENOMEM)
 
 /* ---- datagrams that find nobody ---- */
 
@@ -366,7 +372,7 @@ static bool wait_fails_beside_connects(entry which, int error) {
 /* Backend wsapoll waits by another call then. */
 static void a_wait_fails_beside_connects_under_way(void **state) {
     (void)state;
-    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait };
+    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait, ENTRY_kevent };
     static const int errors[] = { EINTR, EINVAL, EBADF, ENOTSOCK, ENOBUFS, ENOMEM };
     unsigned points = 0;
     for (size_t i = 0; i < COUNT_OF(waits) * COUNT_OF(errors); i++)

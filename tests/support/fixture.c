@@ -90,7 +90,7 @@ int fixture_start(const p2p_sys_ops *system, p2p_log_callback log) {
     static const p2p_allocator allocator = { counting_alloc, counting_realloc, counting_free, NULL };
     p2p_init_options_t options = P2P_INIT_OPTIONS_INIT;
     options.allocator = &allocator;
-    options.system = system;
+    options.system = system != NULL ? system : test_system();
     options.log = log;
     memory_fail(0, false);
     atomic_store(&bytes_in_use, 0);

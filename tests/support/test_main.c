@@ -35,6 +35,8 @@ static void run_case(void **state) {
     current = *state;
     *state = current->initial_state;
     set_up = false;
+    const char *objection = test_objection(current->name);
+    if (objection != NULL) test_skip("%s", objection);
     if (current->setup_func != NULL && current->setup_func(state) != 0) fail_msg("the setup failed");
     set_up = true;
     current->test_func(state);

@@ -27,6 +27,13 @@ int p2p_test_main(int argc, char **argv, const struct CMUnitTest *cases, size_t 
 /** @return the name after --backend; NULL when the program was started without. */
 const char *test_backend(void);
 
+/** The system table that cases start from; to be asked for before p2p_init. p2p_sys_default(), but where the backend
+ *  under test runs on a stand-in for its system. */
+const struct p2p_sys_ops *test_system(void);
+
+/** @return why this case says nothing on that system, and is skipped; NULL when it does. */
+const char *test_objection(const char *test_case);
+
 /** Print "SKIPPED: " and the reason, and end the running case (or its setup) as skipped. Does not return. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 1, 2), noreturn))
