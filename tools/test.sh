@@ -1,8 +1,9 @@
 #!/bin/bash
 # Builds p2pnet and runs its whole test suite; installs what is missing first (Debian, Ubuntu).
 #
-#   tools/test.sh           everything: both of the following
+#   tools/test.sh           everything: all of the following but the last
 #   tools/test.sh native    gcc and clang with ASan and UBSan, ThreadSanitizer, release
+#   tools/test.sh macos     for macOS by Zig: compiled and linked, not run
 #   tools/test.sh windows   for Windows by mingw-w64, run under Wine
 #   tools/test.sh quick     gcc with ASan and UBSan only
 #
@@ -50,6 +51,11 @@ install_for_windows() {
     tools/windows.sh
 }
 
+install_for_macos() {
+    install_commands cmake:cmake ninja:ninja-build npm:"nodejs npm" python3:python3
+    tools/macos.sh
+}
+
 configurations=()
 
 # build PRESET [cmake argument...]: says why not, if it can't.
@@ -93,6 +99,12 @@ native() {
     run release -LE '^headers$'
 }
 
+macos() {
+    install_for_macos
+    compile macos-x86_64
+    compile macos-arm64
+}
+
 stop_wine() {
     local job
     for job in $(jobs -p); do kill "$job" 2> /dev/null || true; done
@@ -132,8 +144,8 @@ windows() {
 }
 
 case "${1-}" in
-    "") native; windows ;;
-    native | windows) "$1" ;;
+    "") native; macos; windows ;;
+    native | macos | windows) "$1" ;;
     quick) install_for_native; run dev ;;
     *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

