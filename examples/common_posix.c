@@ -313,9 +313,8 @@ int64_t now_ns(void) {
 }
 
 int64_t cpu_time_ns(long process_id) {
-#if defined(__APPLE__) /* no clock for another process */
-    (void)process_id;
-    return -1;
+#if defined(__APPLE__) /* has no clock for another process */
+    return process_id == 0 ? read_clock_ns(CLOCK_PROCESS_CPUTIME_ID) : -1;
 #else
     clockid_t clock;
     if (clock_getcpuclockid((pid_t)process_id, &clock) != 0) return -1;

@@ -1,4 +1,4 @@
-/* The part of macOS's <sys/event.h> that backends/kqueue.c uses, for its emulation on Linux. The numbers are macOS's. */
+/* What backends/kqueue.c uses of <sys/event.h>, for its emulation on Linux. The numbers are macOS's. */
 #ifndef KQUEUE_EMULATION_SYS_EVENT_H
 #define KQUEUE_EMULATION_SYS_EVENT_H
 
