@@ -38,8 +38,9 @@ typedef struct kqueue_backend {
 _Static_assert(sizeof(((struct kevent *)0)->udata) >= sizeof(uint64_t), "a token fits");
 
 static struct kevent change_of(uintptr_t ident, int16_t filter, int flags, uint32_t fflags, uint64_t token) {
-    return (struct kevent){ .ident = ident, .filter = filter, .flags = (uint16_t)flags, .fflags = fflags,
-                            .udata = (void *)(uintptr_t)token };
+    return (struct kevent){
+        .ident = ident, .filter = filter, .flags = (uint16_t)flags, .fflags = fflags, .udata = (void *)(uintptr_t)token
+    };
 }
 
 /* The same change for each filter of `mask`. Asked for receipts, the kernel makes all of them whatever becomes of one,

@@ -251,7 +251,9 @@ const p2p_sys_ops *kqueue_emulation(void) {
 #define CLOSING "that closing takes a handle out of the queue is for a real kqueue to show"
 
 /* The cases of tests/conformance whose outcome is the kernel's doing rather than the backend's. */
-static const struct { const char *test_case, *reason; } objections[] = {
+static const struct {
+    const char *test_case, *reason;
+} objections[] = {
     { "matrix_of_readiness", ENDS },
     { "b04_a_refused_connect_is_reported_as_an_error", ENDS },
     { "c55_a_shutdown_of_receiving_is_readable", ENDS },

@@ -12,10 +12,10 @@
 /* ---- the table's kevent ---- */
 
 static struct {
-    int16_t filter; /* changes of this filter */
-    int action;     /* and this flag */
-    int error;      /* are answered by this; 0: nothing is replaced */
-    bool is_made;   /* all the same */
+    int16_t filter;          /* changes of this filter */
+    int action;              /* and this flag */
+    int error;               /* are answered by this; 0: nothing is replaced */
+    bool is_made;            /* all the same */
     struct kevent events[8]; /* what the next waits give */
     int event_count;         /* 0: what there is */
     bool has_substitute;
@@ -77,8 +77,11 @@ static void fail_changes(int16_t filter, int action, int error) {
 }
 
 static struct kevent event_of(const test_io *io, int16_t filter, int flags, uint32_t fflags) {
-    return (struct kevent){ .ident = (uintptr_t)io->io.handle, .filter = filter, .flags = (uint16_t)flags,
-                            .fflags = fflags, .udata = (void *)(uintptr_t)io->io.token };
+    return (struct kevent){ .ident = (uintptr_t)io->io.handle,
+                            .filter = filter,
+                            .flags = (uint16_t)flags,
+                            .fflags = fflags,
+                            .udata = (void *)(uintptr_t)io->io.token };
 }
 
 /* ---- changes ---- */
@@ -258,7 +261,11 @@ static void what_can_not_be_waited_for_is_refused(void **state) {
 /* ---- events ---- */
 
 static void what_a_filter_tells(void **state) {
-    static const struct { int16_t filter; int flags; uint32_t fflags, expected; } rows[] = {
+    static const struct {
+        int16_t filter;
+        int flags;
+        uint32_t fflags, expected;
+    } rows[] = {
         { EVFILT_READ, 0, 0, P2P_IN },
         { EVFILT_READ, EV_EOF, 0, P2P_IN }, /* the peer has ended its side; no hang-up */
         { EVFILT_READ, EV_EOF, ECONNRESET, P2P_IN | P2P_ERR },
@@ -293,7 +300,7 @@ static void the_filters_of_a_socket_become_one_event_wherever_they_stand(void **
     }
     script.event_count = 2 * COUNT;
     for (int turns = 0; turns < 3 * COUNT; turns++) { /* each begins somewhere else */
-        assert_int_equal(turn(h, 0), COUNT); /* turn() fails on a second event of a socket */
+        assert_int_equal(turn(h, 0), COUNT);          /* turn() fails on a second event of a socket */
         for (int i = 0; i < COUNT; i++) {
             assert_int_equal(h->ios[i]->now, P2P_IN | P2P_OUT | (i == 2 ? P2P_HUP : 0));
         }
