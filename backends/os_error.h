@@ -12,11 +12,14 @@
 #define P2PI_OS_BAD_HANDLE WSAENOTSOCK
 #define P2PI_OS_NOT_POLLABLE WSAENOTSOCK
 #define P2PI_OS_NO_CALL WSAEOPNOTSUPP
+#define P2PI_OS_NO_FUNCTION ERROR_PROC_NOT_FOUND
 #define P2PI_OS_INTERRUPTED WSAEINTR
 #define P2PI_OS_ERROR_NAMES                                                                                \
     { WSAEMFILE, "WSAEMFILE" }, { WSAENOBUFS, "WSAENOBUFS" }, { WSA_NOT_ENOUGH_MEMORY, "out of memory" },  \
         { WSAEOPNOTSUPP, "not in the system table" }, { WSAEACCES, "WSAEACCES" }, { WSAEINVAL, "WSAEINVAL" }, \
-        { WSAENETDOWN, "WSAENETDOWN" }, { WSANOTINITIALISED, "p2p_init was not called (WSANOTINITIALISED)" }
+        { WSAENETDOWN, "WSAENETDOWN" }, { ERROR_PROC_NOT_FOUND, "not in ntdll.dll" },                         \
+        { ERROR_DEV_NOT_EXIST, "this system has no such device" },                                            \
+        { WSANOTINITIALISED, "p2p_init was not called (WSANOTINITIALISED)" }
 
 #else
 

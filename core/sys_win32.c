@@ -1,6 +1,6 @@
 /*
- * The system table of Windows: Winsock and the clock. With its other parts (sys_address.c, sys_win32_wait.c) this is
- * the only file that calls the operating system there.
+ * The system table of Windows: Winsock and the clock. With its other parts (sys_address.c, sys_win32_wait.c,
+ * sys_win32_afd.c) this is the only file that calls the operating system there.
  *
  * Every function is one call, with Winsock's peculiarities smoothed over, and gives 0, a positive value or
  * minus the WSA code. No state is kept but Winsock's own, so all of them may be called from any thread.
@@ -91,7 +91,7 @@ static int translate_error(int os_error) {
     case WSA_NOT_ENOUGH_MEMORY: case WSAENOBUFS: return P2P_ERR_NO_MEMORY;
     case WSAEMSGSIZE: return P2P_ERR_TOO_LONG;
     case WSAEAFNOSUPPORT: case WSAEPFNOSUPPORT: case WSAEPROTONOSUPPORT: case WSAESOCKTNOSUPPORT: case WSAEOPNOTSUPP:
-    case WSASYSNOTREADY: case WSAVERNOTSUPPORTED:
+    case WSASYSNOTREADY: case WSAVERNOTSUPPORTED: case ERROR_PROC_NOT_FOUND: case ERROR_DEV_NOT_EXIST:
         return P2P_ERR_NOT_SUPPORTED;
     case WSAEISCONN: case WSAEALREADY: case WSAEINPROGRESS: return P2P_ERR_ALREADY;
     case WSAEINVAL: case WSAEBADF: case WSAENOTSOCK: case WSAEFAULT: case WSA_INVALID_HANDLE:
@@ -365,6 +365,15 @@ static const p2p_sys_ops win32_table = {
     .wake_close = p2pi_win32_wake_close,
     .poll = p2pi_win32_poll,
     .select = p2pi_win32_select,
+    .port_open = p2pi_win32_port_open,
+    .port_wait = p2pi_win32_port_wait,
+    .port_post = p2pi_win32_port_post,
+    .port_close = p2pi_win32_port_close,
+    .nt_function = p2pi_win32_nt_function,
+    .afd_open = p2pi_win32_afd_open,
+    .afd_poll = p2pi_win32_afd_poll,
+    .afd_cancel = p2pi_win32_afd_cancel,
+    .lower_socket = p2pi_win32_lower_socket,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

@@ -1,6 +1,6 @@
 /*
  * What the parts of the Windows system table share: sys_win32.c holds the table and the socket calls,
- * sys_win32_wait.c what waits and what ends a wait.
+ * sys_win32_wait.c what waits and what ends a wait, sys_win32_afd.c the driver below Winsock.
  */
 #ifndef P2PI_SYS_WIN32_H
 #define P2PI_SYS_WIN32_H
@@ -24,5 +24,15 @@ int p2pi_win32_wake_open(p2p_handle_t ends[2]);
 int p2pi_win32_wake_signal(p2p_handle_t end);
 int p2pi_win32_wake_drain(p2p_handle_t end);
 void p2pi_win32_wake_close(p2p_handle_t ends[2]);
+int p2pi_win32_port_open(p2p_handle_t *out);
+int p2pi_win32_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns);
+int p2pi_win32_port_post(p2p_handle_t port);
+int p2pi_win32_port_close(p2p_handle_t handle);
+
+p2p_sys_function p2pi_win32_nt_function(const char *name);
+int p2pi_win32_afd_open(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out);
+int p2pi_win32_afd_poll(p2p_sys_function nt_device_io_control_file, p2p_handle_t device, p2p_afd_poll *poll);
+int p2pi_win32_afd_cancel(p2p_sys_function nt_cancel_io_file_ex, p2p_handle_t device, p2p_afd_poll *poll);
+int p2pi_win32_lower_socket(p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out);
 
 #endif

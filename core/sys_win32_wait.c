@@ -1,6 +1,6 @@
 /*
- * The Windows system table: WSAPoll and select with timeouts in nanoseconds, and the pair of sockets that ends a wait
- * from another thread.
+ * The Windows system table: WSAPoll, select and completion ports with timeouts in nanoseconds, and the pair of sockets
+ * that ends a wait from another thread.
  */
 #include "check.h"
 #include "sys_win32.h"
@@ -17,6 +17,11 @@ static int64_t round_up(int64_t timeout_ns, int64_t unit_ns) {
     return timeout_ns / unit_ns + (timeout_ns % unit_ns != 0);
 }
 
+static int whole_ms(int64_t timeout_ns) {
+    int64_t timeout_ms = round_up(timeout_ns, 1000000);
+    return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
+}
+
 #ifdef P2P_ENABLE_ASSERT
 /* Windows refuses the whole call for any other bit, and for no entries (WSAEINVAL). Wine accepts the bits: without
  * this, tests under Wine would not notice. */
@@ -30,8 +35,7 @@ static int is_accepted(const struct pollfd *fds, uint32_t count) {
 
 int p2pi_win32_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns) {
     P2P_ASSERT(is_accepted(fds, count));
-    int64_t timeout_ms = timeout_ns < 0 ? -1 : round_up(timeout_ns, 1000000);
-    return p2pi_win32_result(WSAPoll(fds, count, timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX));
+    return p2pi_win32_result(WSAPoll(fds, count, timeout_ns < 0 ? -1 : whole_ms(timeout_ns)));
 }
 
 int p2pi_win32_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns) {
@@ -54,6 +58,34 @@ int p2pi_win32_wait_one(p2p_handle_t handle, uint32_t mask, int64_t timeout_ns) 
     if (sets[2].fd_count > 0) return (int)mask; /* the next call on the handle says what happened */
     uint32_t ready = (mask & P2P_READABLE) != 0 && sets[0].fd_count > 0 ? P2P_READABLE : 0;
     return (int)(ready | ((mask & P2P_WRITABLE) != 0 && sets[1].fd_count > 0 ? P2P_WRITABLE : 0));
+}
+
+/* ---- completion ports ---- */
+
+int p2pi_win32_port_open(p2p_handle_t *out) {
+    HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1); /* one thread waits */
+    if (port == NULL) return p2pi_sys_failure();
+    *out = (p2p_handle_t)port;
+    return 0;
+}
+
+int p2pi_win32_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns) {
+    ULONG count = 0;
+    DWORD timeout_ms = timeout_ns < 0 ? INFINITE : (DWORD)whole_ms(timeout_ns);
+    if (GetQueuedCompletionStatusEx((HANDLE)port, results, capacity, &count, timeout_ms, FALSE)) return (int)count;
+    int failed = p2pi_sys_failure();
+    return failed == -WAIT_TIMEOUT ? 0 : failed;
+}
+
+int p2pi_win32_port_post(p2p_handle_t port) {
+    DWORD error = GetLastError(); /* the interrupted code, on whatever thread, keeps its last error */
+    int result = PostQueuedCompletionStatus((HANDLE)port, 0, 0, NULL) ? 0 : p2pi_sys_failure();
+    SetLastError(error);
+    return result;
+}
+
+int p2pi_win32_port_close(p2p_handle_t handle) {
+    return CloseHandle((HANDLE)handle) ? 0 : p2pi_sys_failure();
 }
 
 /* ---- ending a wait ---- */

@@ -22,6 +22,7 @@ extern "C" {
 struct pollfd;
 struct epoll_event;
 struct kevent;
+struct _OVERLAPPED_ENTRY;
 
 /** A piece of memory to send; has the layout of struct iovec, on Windows of WSABUF. */
 #if defined(_WIN32)
@@ -46,6 +47,33 @@ typedef enum p2p_sys_option {
     P2P_SYS_DUAL_STACK,      /**< IPV6_V6ONLY off: "::" takes IPv4 too */
     P2P_SYS_RESET_ON_CLOSE   /**< SO_LINGER with 0 seconds */
 } p2p_sys_option;
+
+/** A question to Windows' driver \Device\Afd: which of these events hold on a socket? A block of status as the system
+ *  fills it, and the question in the driver's own form; the answer comes in its place. All of it is the system's from
+ *  afd_poll until port_wait has given it back. */
+typedef struct p2p_afd_poll {
+    uintptr_t status, information; /**< status, its low 32 bits: an NTSTATUS, 0 or above is an answer */
+    int64_t timeout;               /**< INT64_MAX: none */
+    uint32_t count;                /**< 1; in the answer 0 when nothing holds */
+    uint32_t exclusive;            /**< 0 */
+    p2p_handle_t base;             /**< from lower_socket */
+    uint32_t events;               /**< P2P_AFD_* */
+    int32_t event_status;
+} p2p_afd_poll;
+
+#define P2P_AFD_RECEIVE 0x001u
+#define P2P_AFD_SEND 0x004u
+#define P2P_AFD_DISCONNECT 0x008u   /**< the peer has ended its side */
+#define P2P_AFD_ABORT 0x010u        /**< the connection was reset */
+#define P2P_AFD_LOCAL_CLOSE 0x020u  /**< this process has closed the socket */
+#define P2P_AFD_ACCEPT 0x080u
+#define P2P_AFD_CONNECT_FAIL 0x100u
+
+/** What lower_socket is asked for: the socket of Windows' own provider, or one closer to it. */
+typedef enum p2p_sys_lower { P2P_SYS_BASE, P2P_SYS_BSP_POLL, P2P_SYS_BSP_SELECT, P2P_SYS_BSP } p2p_sys_lower;
+
+/** A function of any type, to be cast to its own. */
+typedef void (*p2p_sys_function)(void);
 
 typedef struct p2p_sys_ops {
     size_t size; /**< sizeof(p2p_sys_ops) */
@@ -109,6 +137,22 @@ typedef struct p2p_sys_ops {
     /** Never changes errno: signal handlers wake a loop by it. */
     int (*kevent)(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
                   int64_t timeout_ns);
+
+    /* Windows: a completion port, and the driver below Winsock, whose results come to it; NULL elsewhere */
+    int (*port_open)(p2p_handle_t *out);
+    /** Results that are there, at most `capacity`; one without lpOverlapped is from port_post. @return how many. */
+    int (*port_wait)(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns);
+    int (*port_post)(p2p_handle_t port);    /**< ends a port_wait, from any thread */
+    int (*port_close)(p2p_handle_t handle); /**< a port, or what afd_open gave */
+    /** One of ntdll.dll, which Windows doesn't promise to keep; NULL when it has none of that name. */
+    p2p_sys_function (*nt_function)(const char *name);
+    int (*afd_open)(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out);
+    /** 0: the answer will come to the port. An error: it will not. */
+    int (*afd_poll)(p2p_sys_function nt_device_io_control_file, p2p_handle_t device, p2p_afd_poll *poll);
+    /** The answer still comes, as STATUS_CANCELLED or what was on its way. */
+    int (*afd_cancel)(p2p_sys_function nt_cancel_io_file_ex, p2p_handle_t device, p2p_afd_poll *poll);
+    /** What is below a socket of a layered provider; where there is none, the socket itself. */
+    int (*lower_socket)(p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out);
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */

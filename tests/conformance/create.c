@@ -53,6 +53,18 @@ static int failing_kevent(int queue, const struct kevent *changes, int change_co
     return -os_number(injected_error);
 }
 
+static int failing_port_open(p2p_handle_t *out) {
+    (void)out;
+    return -os_number(injected_error);
+}
+
+static int failing_afd_open(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out) {
+    (void)nt_create_file;
+    (void)port;
+    (void)out;
+    return -os_number(injected_error);
+}
+
 /* A backend that doesn't use the broken entry is made as ever. */
 static void create_with_a_broken_entry(harness *h, int expected) {
     int result = harness_create(h);
@@ -87,6 +99,10 @@ static void create_translates_failures_of_the_system(void **state) {
         create_with_a_broken_entry(h, pairs[i].expected);
         h->sys.kevent = failing_kevent;
         create_with_a_broken_entry(h, pairs[i].expected);
+        h->sys.port_open = failing_port_open;
+        create_with_a_broken_entry(h, pairs[i].expected);
+        h->sys.afd_open = failing_afd_open;
+        create_with_a_broken_entry(h, pairs[i].expected);
     }
     h->sys = good;
     assert_int_equal(harness_create(h), 0);
@@ -105,6 +121,7 @@ static void create_without_its_mechanism_is_not_supported(void **state) {
     h->sys.epoll_wait = NULL;
     h->sys.kqueue = NULL;
     h->sys.kevent = NULL;
+    h->sys.nt_function = NULL;
     int result = harness_create(h);
     if (result != 0) {
         expect_clean_failure(h, result, P2P_ERR_NOT_SUPPORTED);
@@ -130,7 +147,9 @@ static void instances_are_independent(void **state) {
     expect_quiet(h, 20 * MILLISECOND);
     h->backend = second;
     forget_all(h);
-    h->ops->destroy(first);
+    h->backend = first;
+    harness_destroy(h);
+    h->backend = second;
     expect_quiet(h, 5 * MILLISECOND);
     close_pair(ends);
 }

@@ -93,7 +93,7 @@ static void counting_free(void *block, void *user) {
 /* @return whether every version of the system takes the call; one that some refuse is refused here too. */
 static bool note_wait(bool may) {
     waiting->waits++;
-    waiting->waits_outside_wait += !waiting->in_wait;
+    waiting->waits_outside_wait += !waiting->in_wait && !waiting->in_destroy;
     waiting->bad_waits += !may;
     return may;
 }
@@ -125,6 +125,14 @@ static int noting_kevent(int queue, const struct kevent *changes, int change_cou
         return -os_number(EINVAL);
     }
     return test_system()->kevent(queue, changes, change_count, events, capacity, timeout_ns);
+}
+
+static int noting_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
+                            int64_t timeout_ns) {
+    if (!note_wait(capacity > 0)) {
+        return -os_number(EINVAL);
+    }
+    return test_system()->port_wait(port, results, capacity, timeout_ns);
 }
 
 /* ---- the instance ---- */
@@ -161,7 +169,9 @@ void expect_clean_failure(harness *h, int result, int expected) {
 }
 
 void harness_destroy(harness *h) {
+    h->in_destroy = true; /* it may have to wait for what the kernel still holds */
     h->ops->destroy(h->backend);
+    h->in_destroy = false;
     h->backend = NULL;
 }
 
@@ -192,6 +202,7 @@ int harness_set_up(void **state) {
     h->sys.select = h->sys.select != NULL ? noting_select : NULL;
     h->sys.epoll_wait = h->sys.epoll_wait != NULL ? noting_epoll_wait : NULL;
     h->sys.kevent = h->sys.kevent != NULL ? noting_kevent : NULL;
+    h->sys.port_wait = h->sys.port_wait != NULL ? noting_port_wait : NULL;
     waiting = h;
     h->open_handles = os_open_count();
     int result = harness_create(h);

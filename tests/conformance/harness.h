@@ -37,14 +37,14 @@ typedef struct harness {
     char reason[200];
 
     int capacity;      /**< of the event array given to wait */
-    bool in_wait;
+    bool in_wait, in_destroy;
     test_io **ios;     /**< by slot; NULL is a free one */
     size_t io_count;
     uint32_t generation;
 
     size_t live_bytes, allocations;
     size_t fail_from;  /**< fail allocation number n and all after it; 0: none */
-    unsigned waits; /**< calls of the table's poll, select, epoll_wait and kevent */
+    unsigned waits; /**< calls of the table's functions that wait */
     unsigned allocations_in_wait, waits_outside_wait, bad_waits;
     int open_handles; /**< before the test */
 } harness;

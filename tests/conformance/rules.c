@@ -21,13 +21,22 @@
  * Handles 3000 to 3007 exist in this system only. A backend that asked the real one about them would be told
  * that they are not open.
  */
-enum { SIM_FIRST = 3000, SIM_COUNT = 8, SIM_WAKE = 3100, SIM_EPOLL = 3101, SIM_KQUEUE = 3102 };
+enum {
+    SIM_FIRST = 3000,
+    SIM_COUNT = 8,
+    SIM_WAKE = 3100,
+    SIM_EPOLL = 3101,
+    SIM_KQUEUE = 3102,
+    SIM_DEVICE = 3103
+};
 
 static struct {
     uint32_t ready[SIM_COUNT];
     bool woken, epoll_open, kqueue_open, wake_is_open;
     struct { uint32_t events; uint64_t data; } set[SIM_COUNT + 1]; /* the last is the wake-up's */
     void *filters[SIM_COUNT][2]; /* of kqueue: reading, writing; NULL: not there */
+    struct { p2p_afd_poll *poll; bool cancelled; } asked[4 * SIM_COUNT];
+    int devices;
 } sim;
 
 static int sim_index(p2p_handle_t handle) {
@@ -217,6 +226,93 @@ static int sim_kevent(int queue, const struct kevent *changes, int change_count,
 }
 #endif
 
+#if defined(_WIN32)
+static void sim_any_function(void) {
+}
+
+static p2p_sys_function sim_nt_function(const char *name) {
+    (void)name;
+    return sim_any_function;
+}
+
+static int sim_port_open(p2p_handle_t *out) {
+    *out = SIM_WAKE;
+    sim.wake_is_open = true;
+    return 0;
+}
+
+static int sim_port_close(p2p_handle_t handle) {
+    if (handle == SIM_DEVICE) {
+        sim.devices--;
+    } else {
+        sim.wake_is_open = sim.wake_is_open && handle != SIM_WAKE;
+    }
+    return 0;
+}
+
+static int sim_afd_open(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out) {
+    (void)nt_create_file;
+    (void)port;
+    sim.devices++;
+    *out = SIM_DEVICE;
+    return 0;
+}
+
+static int sim_lower_socket(p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out) {
+    (void)which;
+    *out = handle;
+    return sim_index(handle) < 0 ? NOT_A_HANDLE : 0;
+}
+
+static int sim_afd_poll(p2p_sys_function nt_device_io_control_file, p2p_handle_t device, p2p_afd_poll *poll) {
+    (void)nt_device_io_control_file;
+    int i = 0;
+    while (sim.asked[i].poll != NULL) {
+        i++;
+    }
+    assert_in_range(i, 0, 4 * SIM_COUNT - 1);
+    sim.asked[i].poll = poll;
+    sim.asked[i].cancelled = false;
+    return device != SIM_DEVICE || sim_index(poll->base) < 0 ? NOT_A_HANDLE : 0;
+}
+
+static int sim_afd_cancel(p2p_sys_function nt_cancel_io_file_ex, p2p_handle_t device, p2p_afd_poll *poll) {
+    (void)nt_cancel_io_file_ex;
+    (void)device;
+    for (int i = 0; i < 4 * SIM_COUNT; i++) {
+        sim.asked[i].cancelled = sim.asked[i].cancelled || sim.asked[i].poll == poll;
+    }
+    return 0;
+}
+
+static int sim_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns) {
+    (void)timeout_ns;
+    uint32_t count = 0;
+    if (sim.woken && port == SIM_WAKE) {
+        sim.woken = false;
+        results[count++].lpOverlapped = NULL;
+    }
+    for (int i = 0; i < 4 * SIM_COUNT && count < capacity; i++) {
+        p2p_afd_poll *poll = sim.asked[i].poll;
+        uint32_t flags = poll != NULL ? sim_state(poll->base) : 0;
+        uint32_t found = (flags & P2P_IN ? P2P_AFD_RECEIVE : 0) | (flags & P2P_OUT ? P2P_AFD_SEND : 0);
+        if (poll == NULL || ((found & poll->events) == 0 && !sim.asked[i].cancelled)) {
+            continue;
+        }
+        poll->status = sim.asked[i].cancelled ? 0xC0000120u : 0;
+        poll->events &= found;
+        sim.asked[i].poll = NULL;
+        results[count++].lpOverlapped = (OVERLAPPED *)poll;
+    }
+    return (int)count;
+}
+
+static int sim_port_post(p2p_handle_t port) {
+    sim.woken = port == SIM_WAKE;
+    return 0;
+}
+#endif
+
 static void install_sim(p2p_sys_ops *sys) {
     memset(&sim, 0, sizeof(sim));
     sys->inspect = sim_inspect;
@@ -232,6 +328,16 @@ static void install_sim(p2p_sys_ops *sys) {
     sys->epoll_create = sim_epoll_create;
     sys->epoll_ctl = sim_epoll_ctl;
     sys->epoll_wait = sim_epoll_wait;
+#elif defined(_WIN32)
+    sys->port_open = sim_port_open;
+    sys->port_wait = sim_port_wait;
+    sys->port_post = sim_port_post;
+    sys->port_close = sim_port_close;
+    sys->nt_function = sim_nt_function;
+    sys->afd_open = sim_afd_open;
+    sys->afd_poll = sim_afd_poll;
+    sys->afd_cancel = sim_afd_cancel;
+    sys->lower_socket = sim_lower_socket;
 #endif
 #if defined(HAS_KQUEUE)
     sys->kqueue = sim_kqueue;
@@ -277,6 +383,7 @@ static void b01_the_system_is_reached_by_the_table_only(void **state) {
     assert_false(sim.wake_is_open);
     assert_false(sim.epoll_open);
     assert_false(sim.kqueue_open);
+    assert_int_equal(sim.devices, 0);
     memset(&sim, 0, sizeof(sim));
 }
 
@@ -326,6 +433,15 @@ static int failing_kevent(int queue, const struct kevent *changes, int change_co
     return fail_wait();
 }
 
+static int failing_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
+                             int64_t timeout_ns) {
+    (void)port;
+    (void)results;
+    (void)capacity;
+    (void)timeout_ns;
+    return fail_wait();
+}
+
 /* One wait whose mechanism fails with `error`, with a ready socket registered. @return the wait's result. */
 static int wait_that_fails(harness *h, int error) {
     p2p_sys_ops good = h->sys;
@@ -334,6 +450,7 @@ static int wait_that_fails(harness *h, int error) {
     h->sys.select = failing_select;
     h->sys.epoll_wait = failing_epoll_wait;
     h->sys.kevent = failing_kevent;
+    h->sys.port_wait = failing_port_wait;
     wait_error = error;
     failed_waits = 0;
     int result = h->ops->wait(h->backend, events, 4, 0);

@@ -137,7 +137,7 @@ static void b04_a_refused_connect_is_found_that_poll_never_reports(void **state)
         int64_t begin = os_now_ns();
         wait_until(h, io, P2P_OUT | P2P_ERR);
         print_message("found after %d ms\n", (int)((os_now_ns() - begin) / MILLISECOND));
-        assert_true(selects > 0); /* nobody else can have told it */
+        assert_true(polls == 0 || selects > 0); /* WSAPoll can't have told it */
         wait_until(h, io, P2P_OUT | P2P_ERR); /* level-triggered too (B3) */
         wait_until(h, io, P2P_OUT | P2P_ERR);
         want(h, io, 0);
@@ -377,16 +377,25 @@ static int broken_select(int nfds, void *readable, void *writable, void *excepti
     return -os_number(ENOBUFS);
 }
 
+static int broken_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
+                            int64_t timeout_ns) {
+    (void)port, (void)results, (void)capacity, (void)timeout_ns;
+    return -os_number(ENOBUFS);
+}
+
 /* wsapoll waits in select then, which can fail as well. */
 static void b02_a_wait_that_fails_beside_a_connect_is_told(void **state) {
     harness *h = *state;
     p2p_backend_event event;
     refusal r = make_refusal();
+    noting = h->sys;
     add(h, r.client, P2P_OUT);
     h->sys.select = broken_select;
+    h->sys.port_wait = broken_port_wait;
     h->in_wait = true;
     assert_int_equal(h->ops->wait(h->backend, &event, 1, DEADLINE), -os_number(ENOBUFS));
     h->in_wait = false;
+    h->sys.port_wait = noting.port_wait; /* which is needed to destroy the instance */
     forget_all(h);
     close_refusal(&r);
 }
@@ -440,16 +449,22 @@ static int counting_wake_signal(p2p_handle_t end) {
     return p2p_sys_default()->wake_signal(end);
 }
 
+static int counting_port_post(p2p_handle_t port) {
+    atomic_fetch_add(&signals, 1);
+    return p2p_sys_default()->port_post(port);
+}
+
 /* Winsock takes hundreds of thousands of bytes before it says that there is no room. */
-static void c64_a_hundred_thousand_wakes_leave_one_byte(void **state) {
+static void c64_a_hundred_thousand_wakes_leave_one_signal(void **state) {
     harness *h = *state;
     h->sys.wake_signal = counting_wake_signal;
+    h->sys.port_post = counting_port_post;
     for (int round = 1; round <= 3; round++) {
         atomic_store(&signals, 0);
         for (int i = 0; i < 100000; i++) {
             assert_int_equal(h->ops->wake(h->backend), 0);
         }
-        assert_in_range(atomic_load(&signals), 0, 1);
+        assert_int_equal(atomic_load(&signals), 1);
         wait_to_be_woken(h);
         expect_quiet(h, 20 * MILLISECOND);
     }
@@ -460,12 +475,17 @@ static int failing_wake_signal(p2p_handle_t end) {
     return -os_number(ENOBUFS);
 }
 
+static int failing_port_post(p2p_handle_t port) {
+    (void)port;
+    return -os_number(ENOBUFS);
+}
+
 static void c64_a_wake_that_failed_is_not_taken_for_one_under_way(void **state) {
     harness *h = *state;
     p2p_sys_ops good = h->sys;
     h->sys.wake_signal = failing_wake_signal;
-    int result = h->ops->wake(h->backend);
-    assert_true(result == 0 || result == -os_number(ENOBUFS));
+    h->sys.port_post = failing_port_post;
+    assert_int_equal(h->ops->wake(h->backend), -os_number(ENOBUFS));
     h->sys = good;
     assert_int_equal(h->ops->wake(h->backend), 0);
     wait_to_be_woken(h);
@@ -479,12 +499,20 @@ static int woken_while_draining(p2p_handle_t end) {
     return p2p_sys_default()->wake_drain(end);
 }
 
+static int woken_after_waiting(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
+                               int64_t timeout_ns) {
+    int count = p2p_sys_default()->port_wait(port, results, capacity, timeout_ns);
+    assert_int_equal(draining->ops->wake(draining->backend), 0);
+    return count;
+}
+
 /* Another thread may wake just when the wait that the last wake ended takes its byte away. */
 static void c64_a_wake_while_the_last_one_is_taken_away_is_not_the_last_that_counts(void **state) {
     harness *h = *state;
     p2p_sys_ops good = h->sys;
     draining = h;
     h->sys.wake_drain = woken_while_draining;
+    h->sys.port_wait = woken_after_waiting;
     assert_int_equal(h->ops->wake(h->backend), 0);
     wait_to_be_woken(h);
     h->sys = good;
@@ -508,7 +536,11 @@ static void b02_a_wake_up_that_was_cut_ends_the_loop(void **state) {
     p2p_backend_event event;
     harness_destroy(h);
     h->sys.wake_open = noted_wake_open;
+    wake_ends[1] = P2P_INVALID_HANDLE;
     assert_int_equal(harness_create(h), 0);
+    if (wake_ends[1] == P2P_INVALID_HANDLE) {
+        test_skip("backend %s does not use wake_open", h->ops->name);
+    }
     assert_int_equal(os_shutdown_both(wake_ends[1]), 0);
     h->in_wait = true;
     assert_true(h->ops->wait(h->backend, &event, 1, DEADLINE) < 0);
@@ -536,7 +568,7 @@ static const struct CMUnitTest cases[] = {
     CASE(b04_a_connect_under_way_makes_few_wakeups),
     CASE(the_table_refuses_what_windows_refuses),
     CASE(c09_a_handle_that_is_no_socket_is_refused),
-    CASE(c64_a_hundred_thousand_wakes_leave_one_byte),
+    CASE(c64_a_hundred_thousand_wakes_leave_one_signal),
     CASE(c64_a_wake_that_failed_is_not_taken_for_one_under_way),
     CASE(c64_a_wake_while_the_last_one_is_taken_away_is_not_the_last_that_counts),
     CASE(b02_a_wait_that_fails_beside_a_connect_is_told),

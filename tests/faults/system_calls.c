@@ -13,8 +13,8 @@
     X(close)                                                                                                       \
     X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)           \
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
-            X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue) \
-            X(kevent)
+            X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue)      \
+                X(kevent) X(port_open) X(port_wait) X(port_post) X(afd_open) X(afd_poll) X(lower_socket)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -112,6 +112,13 @@ INT_ENTRY(epoll_wait, (int epoll, struct epoll_event *events, int capacity, int6
 INT_ENTRY(kqueue, (void), ())
 INT_ENTRY(kevent, (int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
                    int64_t timeout_ns), (queue, changes, change_count, events, capacity, timeout_ns))
+INT_ENTRY(port_open, (p2p_handle_t * out), (out))
+INT_ENTRY(port_wait, (p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns),
+          (port, results, capacity, timeout_ns))
+INT_ENTRY(port_post, (p2p_handle_t port), (port))
+INT_ENTRY(afd_open, (p2p_sys_function function, p2p_handle_t port, p2p_handle_t *out), (function, port, out))
+INT_ENTRY(afd_poll, (p2p_sys_function function, p2p_handle_t device, p2p_afd_poll *poll), (function, device, poll))
+INT_ENTRY(lower_socket, (p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out), (handle, which, out))
 
 /* A failed close has closed. */
 static int faulty_close(p2p_handle_t handle) {
@@ -250,6 +257,12 @@ CALL_FAILS(epoll_ctl, ENOMEM, ENOSPC, EPERM, EBADF, EEXIST, ENOENT)
 CALL_FAILS(epoll_wait, EINTR, EINVAL, EBADF, ENOMEM)
 CALL_FAILS(kqueue, EMFILE, ENFILE, ENOMEM)
 CALL_FAILS(kevent, EINTR, EINVAL, EBADF, ENOMEM)
+CALL_FAILS(port_open, EMFILE, ENOMEM, ENOBUFS)
+CALL_FAILS(port_wait, EINTR, EINVAL, ENOMEM, ENOBUFS)
+CALL_FAILS(port_post, ENOMEM, ENOBUFS)
+CALL_FAILS(afd_open, EMFILE, ENOMEM, ENOBUFS, EACCES)
+CALL_FAILS(afd_poll, EINVAL, ENOMEM, ENOBUFS, EACCES)
+CALL_FAILS(lower_socket, ENOTSOCK, EOPNOTSUPP, ENOBUFS)
 
 /* ---- datagrams that find nobody ---- */
 
@@ -372,7 +385,7 @@ static bool wait_fails_beside_connects(entry which, int error) {
 /* Backend wsapoll waits by another call then. */
 static void a_wait_fails_beside_connects_under_way(void **state) {
     (void)state;
-    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait, ENTRY_kevent };
+    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait, ENTRY_kevent, ENTRY_port_wait };
     static const int errors[] = { EINTR, EINVAL, EBADF, ENOTSOCK, ENOBUFS, ENOMEM };
     unsigned points = 0;
     for (size_t i = 0; i < COUNT_OF(waits) * COUNT_OF(errors); i++)
