@@ -1,7 +1,6 @@
 /*
- * Backend afd: for each socket one request to \Device\Afd, the driver below Winsock, whose answer comes to a completion
- * port. So a wait costs as much as there are ready sockets, however many are idle. Windows documents none of it, but
- * select and WSAPoll are made of the same requests.
+ * Backend afd: for each socket a request to \Device\Afd, the driver below Winsock, whose answer comes to a completion
+ * port. So a wait costs as much as there are ready sockets, however many are idle. Windows documents none of it.
  *
  * A request is answered once. What is level-triggered is made of that by asking again just before the next wait, in the
  * thread that waits. Until its answer has come out of the port a request belongs to the kernel, which will write to it:
@@ -55,9 +54,10 @@ typedef struct afd_backend {
     group *groups;
     request *spare;
     request_list changed; /* to be brought in line with what is wanted, before the next wait */
-    request_list told;    /* answered in this wait: asked again in the next one, so that none has two events */
+    request_list told;    /* answered in this wait; asked again in the next, so that none has two events */
     uint32_t in_kernel;   /* how many requests are not IDLE */
     atomic_bool woken;    /* a wake-up is in the port: more of them need none of their own */
+    unsigned turn; /* who is ready first is the first in the port: here the order rotates */
     int capacity;
     OVERLAPPED_ENTRY results[];
 } afd_backend;
@@ -66,7 +66,7 @@ typedef struct afd_backend {
 typedef struct batch {
     p2p_backend_event *out;
     int stored, capacity;
-    bool ends; /* the wait is to end, be there an event or not */
+    bool ends; /* the wait is to end, with an event or without */
 } batch;
 
 /* io->state: its request, once it has wanted something. */
@@ -312,6 +312,7 @@ static uint32_t flags_of(uint32_t events) {
 static void lose(batch *b, request *r) {
     if (r->wanted != 0) {
         b->out[b->stored++] = p2pi_ready(r->token, P2P_ERR);
+        b->ends = true;
     }
     r->wanted = 0;
     r->base = P2P_INVALID_HANDLE;
@@ -368,11 +369,11 @@ static void take_back(afd_backend *backend, request *r, batch *b) {
     uint32_t flags = flags_of(events) & (r->wanted | P2P_HUP | P2P_ERR);
     if ((status < 0 && status != cancelled) || (events & P2P_AFD_LOCAL_CLOSE) != 0) {
         lose(b, r);
-    } else if (r->wanted != 0 && flags != 0) {
-        b->out[b->stored++] = p2pi_ready(r->token, flags);
-        append(&backend->told, r);
-    } else if (r->wanted != 0 && r->asked == r->wanted) {
-        b->ends = true; /* it may well be answered so again, and a wait must not go on for ever */
+    } else if (r->wanted != 0 && (flags != 0 || r->asked == r->wanted)) {
+        if (flags != 0) { /* else it may well be answered so again, and a wait must not go on for ever */
+            b->out[b->stored++] = p2pi_ready(r->token, flags);
+        }
+        b->ends = true;
         append(&backend->told, r);
     }
     settle(backend, r);
@@ -388,8 +389,9 @@ P2PI_NOINLINE static int wait_in_port(afd_backend *backend, int capacity, int64_
 /* @return how many came out of the port, whether or not anything is to be told of them. */
 static int collect(afd_backend *backend, batch *b, int64_t timeout_ns) {
     int count = wait_in_port(backend, b->capacity - b->stored, timeout_ns);
+    int begin = count > 0 ? (int)(backend->turn++ % (unsigned)count) : 0;
     for (int i = 0; i < count; i++) {
-        request *r = (request *)backend->results[i].lpOverlapped;
+        request *r = (request *)backend->results[(begin + i) % count].lpOverlapped;
         if (r != NULL) {
             take_back(backend, r, b);
             continue;
@@ -401,8 +403,8 @@ static int collect(afd_backend *backend, batch *b, int64_t timeout_ns) {
     return count;
 }
 
-/* Much that comes out of the port is no event: what was cancelled, or is not wanted any more. So it is looked again; also,
- * but without waiting, when there are events and some of the rest was asked anew and may have been answered at once. */
+/* Much that comes out of the port is no event: what was cancelled, or is not wanted any more. So it is looked again, and
+ * when there are events too, but without waiting, if some of the rest was asked anew: it may be answered already. */
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
     afd_backend *backend = (afd_backend *)head;
     batch b = { out, 0, capacity, false };
@@ -411,13 +413,13 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     do {
         result = change_all(backend, &b);
         if (result == 0 && b.stored < capacity) {
-            result = collect(backend, &b, b.stored > 0 || b.ends ? 0 : left_ns);
+            result = collect(backend, &b, b.ends ? 0 : left_ns);
         }
         if (timeout_ns > 0) {
             int64_t passed_ns = backend->sys->now_ns() - begin_ns;
             left_ns = passed_ns < timeout_ns ? timeout_ns - passed_ns : 0;
         }
-    } while (result > 0 && b.stored < capacity && ((b.stored == 0 && !b.ends) || backend->changed.first != NULL));
+    } while (result > 0 && b.stored < capacity && (!b.ends || backend->changed.first != NULL));
     append_all(&backend->changed, &backend->told);
     return b.stored > 0 || result > 0 ? b.stored : result; /* what failed fails again in the next wait */
 }

@@ -61,6 +61,12 @@ static int faulty_kevent(int queue, const struct kevent *changes, int change_cou
     return fault != 0 ? -fault : test_system()->kevent(queue, changes, change_count, events, capacity, timeout_ns);
 }
 
+static int faulty_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
+                            int64_t timeout_ns) {
+    faults.waits++;
+    return faults.wait != 0 ? -faults.wait : p2p_sys_default()->port_wait(port, results, capacity, timeout_ns);
+}
+
 static int setup(void **state) {
     p2p_sys_ops table = *test_system();
     (void)state;
@@ -76,6 +82,7 @@ static int setup(void **state) {
     if (table.kevent != NULL) table.kevent = faulty_kevent;
     table.poll = faulty_poll;
     table.select = faulty_select;
+    if (table.port_wait != NULL) table.port_wait = faulty_port_wait;
     return fixture_start(&table, NULL);
 }
 
