@@ -35,9 +35,7 @@ typedef struct request {
     struct request *next;
 } request;
 
-typedef struct request_list {
-    request *first, **end;
-} request_list;
+typedef struct request_list { request *first, **end; } request_list;
 
 typedef struct group {
     struct group *next;
@@ -403,8 +401,8 @@ static int collect(afd_backend *backend, batch *b, int64_t timeout_ns) {
     return count;
 }
 
-/* Much that comes out of the port is no event: what was cancelled, or is not wanted any more. So it is looked again, and
- * when there are events too, but without waiting, if some of the rest was asked anew: it may be answered already. */
+/* Much that comes out of the port is no event: what was cancelled, or is not wanted any more. So it is looked again.
+ * When some was asked anew this is done with events too, but without waiting: it may be answered already. */
 static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t timeout_ns) {
     afd_backend *backend = (afd_backend *)head;
     batch b = { out, 0, capacity, false };
