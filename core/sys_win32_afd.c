@@ -73,7 +73,7 @@ p2p_sys_function p2pi_win32_nt_function(const char *name) {
 
 /* Below \Device\Afd any name will do. What is opened so is no socket; it only takes questions about sockets. */
 int p2pi_win32_afd_open(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out) {
-    static WCHAR path[] = L"\\Device\\Afd\\p2pnet";
+    WCHAR path[] = L"\\Device\\Afd\\p2pnet";
     UNICODE_STRING name = { sizeof(path) - sizeof(path[0]), sizeof(path), path };
     OBJECT_ATTRIBUTES attributes = { .Length = sizeof(attributes), .ObjectName = &name };
     IO_STATUS_BLOCK block;

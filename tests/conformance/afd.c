@@ -378,22 +378,35 @@ static void what_comes_before_a_cancellation_counts(void **state) {
     close_pair(ends);
 }
 
+/* The kernel still has the requests of paused sockets, and answers them. */
 static void what_is_no_event_does_not_end_a_wait(void **state) {
+    enum { READABLE, RESET, CLOSED, FORGOTTEN, COUNT };
     harness *h = *state;
-    p2p_handle_t ends[2], others[2];
-    tcp_pair(ends);
-    tcp_pair(others);
-    test_io *io = add(h, ends[0], P2P_IN);
-    forget(h, add(h, others[0], P2P_IN));
+    p2p_handle_t ends[COUNT][2];
+    for (int i = 0; i < COUNT; i++) {
+        tcp_pair(ends[i]);
+        add(h, ends[i][0], P2P_IN);
+    }
     turn(h, 0);
-    want(h, io, 0);
-    send_text(ends[1], "x"); /* the kernel still has the request, and answers it */
+    forget(h, h->ios[FORGOTTEN]);
+    for (int i = 0; i < FORGOTTEN; i++) {
+        want(h, h->ios[i], 0);
+    }
+    send_text(ends[READABLE][1], "x");
+    os_reset(ends[RESET][1]);
+    os_close(ends[CLOSED][0]);
     int64_t begin = os_now_ns();
     assert_int_equal(turn(h, 20 * MILLISECOND), 0);
     assert_true(os_now_ns() - begin >= 19 * MILLISECOND);
+    assert_int_equal(noted.in_kernel_count, 0);
+    assert_int_equal(try_want(h, h->ios[CLOSED], P2P_IN), NOT_A_HANDLE);
+    want(h, h->ios[RESET], P2P_IN);
+    turn_until(h, h->ios[RESET], P2P_IN);
     forget_all(h);
-    close_pair(ends);
-    close_pair(others);
+    os_close(ends[RESET][0]);
+    os_close(ends[CLOSED][1]);
+    close_pair(ends[READABLE]);
+    close_pair(ends[FORGOTTEN]);
 }
 
 /* An answer that is an error is told once, as a closed handle is. */
