@@ -26,10 +26,12 @@ static struct {
     p2p_afd_poll *last_asked;
     unsigned opens, asks, cancels;
     int open_handles; /* ports and devices */
+    p2p_handle_t port;
     bool holds_cancels;
     held_cancel held[NOTED_MAX];
     int held_count;
     int fail_with;        /* an errno number for what is made to fail */
+    int64_t timeout_ns;   /* of the last wait */
     uint32_t next_status; /* what the next answer is replaced by; 0: nothing */
     void (*free)(void *block, void *user);
 } noted;
@@ -45,7 +47,9 @@ static int index_of(const p2p_afd_poll *poll) {
 
 static int noting_port_open(p2p_handle_t *out) {
     noted.open_handles++;
-    return noted.real.port_open(out);
+    int result = noted.real.port_open(out);
+    noted.port = *out;
+    return result;
 }
 
 static int noting_port_close(p2p_handle_t handle) {
@@ -91,6 +95,7 @@ static void let_cancels_go(void) {
 }
 
 static int noting_port_wait(p2p_handle_t port, OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns) {
+    noted.timeout_ns = timeout_ns;
     int count = noted.real.port_wait(port, results, capacity, timeout_ns);
     for (int i = 0; i < count; i++) {
         p2p_afd_poll *poll = (p2p_afd_poll *)results[i].lpOverlapped;
@@ -160,6 +165,7 @@ static void create_names_the_function_that_is_missing(void **state) {
     }
     missing_function = "";
     assert_int_equal(harness_create(h), 0);
+    assert_null(p2p_sys_default()->nt_function("NtNoSuchFunction"));
 }
 
 static int failing_afd_open(p2p_sys_function function, p2p_handle_t port, p2p_handle_t *out) {
@@ -398,6 +404,7 @@ static void what_is_no_event_does_not_end_a_wait(void **state) {
     int64_t begin = os_now_ns();
     assert_int_equal(turn(h, 20 * MILLISECOND), 0);
     assert_true(os_now_ns() - begin >= 19 * MILLISECOND);
+    assert_in_range(noted.timeout_ns, 0, 20 * MILLISECOND - 1); /* what was left after them */
     assert_int_equal(noted.in_kernel_count, 0);
     assert_int_equal(try_want(h, h->ios[CLOSED], P2P_IN), NOT_A_HANDLE);
     want(h, h->ios[RESET], P2P_IN);
@@ -504,6 +511,16 @@ static void a_request_that_cannot_be_made_is_told_by_the_wait(void **state) {
     turn_until(h, io, P2P_OUT);
     forget_all(h);
     close_pair(ends);
+}
+
+/* As by a program that closes all handles it does not know. */
+static void a_port_that_was_closed_ends_the_loop(void **state) {
+    harness *h = *state;
+    noted.real.port_close(noted.port);
+    h->in_wait = true;
+    p2p_backend_event event;
+    assert_true(h->ops->wait(h->backend, &event, 1, DEADLINE) < 0);
+    h->in_wait = false;
 }
 
 /* More sockets that are told at once than there is room for, before anything is waited for. */
@@ -678,6 +695,7 @@ int main(int argc, char **argv) {
         AFD_CASE(a_request_that_failed_is_told_once),
         AFD_CASE(an_answer_to_what_was_not_asked_is_no_event_and_ends_the_wait),
         AFD_CASE(a_request_that_cannot_be_made_is_told_by_the_wait),
+        AFD_CASE(a_port_that_was_closed_ends_the_loop),
         AFD_CASE(more_closed_sockets_than_fit_are_told_one_by_one),
         AFD_CASE(c59_a_request_is_not_used_again_before_it_has_come_back),
         AFD_CASE(c59_a_request_that_cannot_be_cancelled_ends_with_its_socket),
