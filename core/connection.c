@@ -294,6 +294,18 @@ int p2pi_connection_start(p2p_socket_t *sock) {
     return P2P_OK;
 }
 
+/* A RECV event that came while the socket was leaving its loop. */
+void p2pi_connection_keep(p2p_socket_t *sock, const p2p_backend_event *event) {
+    p2p_event_loop_t *loop = sock->loop;
+    if (event->result > 0) {
+        loop->stats.bytes_in += (uint64_t)event->result;
+        int result = p2pi_inbox_append(sock, p2pi_buffer_of(loop, event), (size_t)event->result);
+        if (result < 0) p2pi_connection_end(sock, result);
+    } else if ((event->flags & P2P_NO_BUFFERS) == 0) {
+        p2pi_connection_end(sock, event->result == 0 ? P2P_ERR_CLOSED : loop->sys->translate_error(-event->result));
+    }
+}
+
 /* A RECV event without bytes: the end, or an error. */
 void p2pi_connection_received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     sock->receiving = false;

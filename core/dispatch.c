@@ -9,21 +9,25 @@ void p2pi_callback_measured(p2p_event_loop_t *loop, int64_t entered_ns) {
     if (took_ns > 0 && (uint64_t)took_ns > loop->stats.callback_max_ns) loop->stats.callback_max_ns = (uint64_t)took_ns;
 }
 
+void p2pi_event_release(p2p_event_loop_t *loop, const p2p_backend_event *event, bool keep_handle) {
+    if (event->kind == P2P_EVENT_RECV && event->result > 0)
+        loop->ops.buf_recycle(loop->backend, event->u.buffer.index);
+    if (event->kind == P2P_EVENT_ACCEPT && event->result >= 0 && !keep_handle) loop->sys->close(event->u.handle);
+}
+
 static void drop(p2p_event_loop_t *loop, const p2p_backend_event *event) {
     loop->stats.stale_events++;
-    if (event->kind == P2P_EVENT_RECV && event->result > 0)
-        loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
-    if (event->kind == P2P_EVENT_ACCEPT && event->result >= 0) loop->sys->close(event->u.handle);
+    p2pi_event_release(loop, event, false);
 }
 
 static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
     if ((event->flags & P2P_MORE) == 0) sock->receiving = false; /* never the reverse: it may have been stopped since */
     if (event->result > 0) {
-        const uint8_t *data = p2pi_buffer_at(loop, event->u.buffer_index);
+        uint32_t index = event->u.buffer.index; /* the batch may move while the callback runs */
         loop->stats.buffers_lent++;
-        p2pi_connection_received(loop, sock, data, (size_t)event->result);
+        p2pi_connection_received(loop, sock, p2pi_buffer_of(loop, event), (size_t)event->result);
         loop->stats.buffers_lent--;
-        loop->ops.buf_recycle(loop->backend, event->u.buffer_index);
+        loop->ops.buf_recycle(loop->backend, index);
     } else if ((event->flags & P2P_NO_BUFFERS) != 0) {
         /* All lent buffers are back by the next turn: arm again then. A remainder keeps none, and is owed nothing. */
         if (sock->remainder)

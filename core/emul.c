@@ -37,6 +37,12 @@ static void buf_recycle(p2p_backend *backend, uint32_t buffer_index) {
     (void)backend, (void)buffer_index;
 }
 
+/* Nothing is gathered but interest, which the core flushes by itself. */
+static int submit(p2p_backend *backend) {
+    (void)backend;
+    return 0;
+}
+
 static void arm(p2p_io *io, uint8_t flag) {
     p2pi_entry *entry = entry_of(io);
     entry->flags |= flag;
@@ -56,8 +62,10 @@ static int recv_stop(p2p_backend *backend, p2p_io *io) {
     return 0;
 }
 
+/* Accepting and connecting can't be told not to wait, as receiving can: only the mode helps, whoever set it. */
 static int accept_start(p2p_backend *backend, p2p_io *io) {
-    (void)backend;
+    int result = attach(backend, io);
+    if (result < 0) return result;
     arm(io, P2PI_ENTRY_ACCEPT);
     return 0;
 }
@@ -102,9 +110,10 @@ static int emul_send(p2p_backend *backend, p2p_op *op) {
 }
 
 static int emul_connect(p2p_backend *backend, p2p_op *op) {
-    (void)backend;
     p2pi_entry *entry = entry_of(op->io);
-    int result = op->address == NULL ? 1 : entry->loop->sys->connect(op->io->handle, op->address);
+    int result = attach(backend, op->io);
+    if (result < 0) return result;
+    result = op->address == NULL ? 1 : entry->loop->sys->connect(op->io->handle, op->address);
     int error = result < 0 ? error_of(entry, result) : 0;
     if (result > 0 || error == P2P_ERR_ALREADY) /* in progress */
         wait_writable(op);
@@ -139,6 +148,7 @@ const p2p_backend_ops p2pi_emulation = {
     .connect = emul_connect,
     .cancel = cancel,
     .handle = no_handle,
+    .submit = submit,
 };
 
 /* ---- from readiness to the same completions --------------------------------------------------------------- */

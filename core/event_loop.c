@@ -63,7 +63,7 @@ static void flush(p2p_event_loop_t *loop) {
 
 static bool work_left(p2p_event_loop_t *loop) {
     return !p2pi_list_empty(&loop->again) || !p2pi_list_empty(&loop->closing) || !p2pi_list_empty(&loop->flush) ||
-           !p2pi_list_empty(&loop->failed_watches) ||
+           !p2pi_list_empty(&loop->failed_watches) || loop->batch.next < loop->batch.count ||
            atomic_load_explicit(&loop->stop_requested, memory_order_acquire) ||
            atomic_load_explicit(&loop->tasks, memory_order_acquire) != NULL;
 }
@@ -83,21 +83,16 @@ static int64_t wait_limit(p2p_event_loop_t *loop, int64_t limit_ns) {
     return limit_ns < 0 || left_ns < limit_ns ? left_ns : limit_ns;
 }
 
-static int wait_for_events(p2p_event_loop_t *loop, int64_t timeout_ns) {
-    int count = loop->ops.wait(loop->backend, loop->events, (int)loop->options.max_events, timeout_ns);
-    atomic_exchange_explicit(&loop->wake_pending, false, memory_order_acq_rel);
-    loop->now_ns = loop->sys->now_ns();
-    loop->stats.waits++;
-    if (count < 0) {
-        loop->fatal_error = p2pi_fail_os(loop->sys, count);
-        loop->fatal_os_error = -count;
-        p2pi_log(P2P_LOG_ERROR, "backend %s: wait: system error %d", loop->ops.name, -count);
-        return 0;
-    }
-    if (count > 0) loop->stats.wakeups++;
-    loop->stats.events += (uint64_t)count;
-    if ((uint64_t)count > loop->stats.events_max) loop->stats.events_max = (uint64_t)count;
-    return count;
+void p2pi_loop_failed(p2p_event_loop_t *loop, const char *call, int os_result) {
+    loop->fatal_error = p2pi_fail_os(loop->sys, os_result);
+    loop->fatal_os_error = -os_result;
+    p2pi_log(P2P_LOG_ERROR, "backend %s: %s: system error %d", loop->ops.name, call, -os_result);
+}
+
+/* Somebody else's code runs next, for as long as it likes: the backend is to keep nothing for its next wait. */
+static void submit(p2p_event_loop_t *loop) {
+    int result = loop->fatal_error == 0 ? loop->ops.submit(loop->backend) : 0;
+    if (result < 0) p2pi_loop_failed(loop, "submit", result);
 }
 
 static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
@@ -109,13 +104,14 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     flush(loop);
     /* A single turn that has had something to do returns to its caller rather than wait for more. */
     if (once && loop->stats.callbacks != callbacks_before) timeout_ns = 0;
-    int count = wait_for_events(loop, wait_limit(loop, timeout_ns));
+    p2pi_batch_fill(loop, wait_limit(loop, timeout_ns));
     p2pi_link owed; /* what the I/O callbacks leave over is for the next turn */
     p2pi_list_take(&owed, &loop->again);
-    for (int i = 0; i < count; i++) p2pi_dispatch(loop, &loop->events[i]);
+    p2pi_batch_run(loop);
     p2pi_tell_run(loop, &owed);
     p2pi_watch_tell_failed(loop);
     p2pi_output_flush(loop);
+    if (!p2pi_list_empty(&loop->closing)) submit(loop); /* what was sent has left before anybody is told the last */
     p2pi_closing_run(loop);
     p2pi_watch_bury(loop);
     p2pi_output_flush(loop);
@@ -130,8 +126,8 @@ void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
         p2pi_timers_run(loop);
         flush(loop);
         int64_t left_ns = end_ns - loop->sys->now_ns();
-        int count = wait_for_events(loop, wait_limit(loop, left_ns > 0 ? left_ns : 0));
-        for (int i = 0; i < count; i++) p2pi_dispatch(loop, &loop->events[i]);
+        p2pi_batch_fill(loop, wait_limit(loop, left_ns > 0 ? left_ns : 0));
+        p2pi_batch_run(loop);
         p2pi_closing_run(loop);
     }
 }
@@ -141,17 +137,23 @@ void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
 /* The address of a thread's own variable names the thread, without asking the system. */
 static _Thread_local char this_thread;
 
-static int enter(p2p_event_loop_t *loop) {
-    if (loop == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    if (loop->running) return p2pi_fail(P2P_ERR_BUSY);
+/* The loop is this thread's, from its first call of one of these functions on. */
+static int bind_thread(p2p_event_loop_t *loop) {
     if (loop->thread != NULL && loop->thread != &this_thread) return p2pi_fail(P2P_ERR_INVALID);
     if (loop->fatal_error != 0) return p2pi_fail_with(loop->fatal_error, loop->fatal_os_error);
     loop->thread = &this_thread;
-    if (!loop->thread_bound) {
-        int result = loop->ops.bind_thread(loop->backend);
-        if (result < 0) return p2pi_fail_os(loop->sys, result);
-        loop->thread_bound = true;
-    }
+    if (loop->thread_bound) return P2P_OK;
+    int result = loop->ops.bind_thread(loop->backend);
+    if (result < 0) return p2pi_fail_os(loop->sys, result);
+    loop->thread_bound = true;
+    return P2P_OK;
+}
+
+static int enter(p2p_event_loop_t *loop) {
+    if (loop == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (loop->running) return p2pi_fail(P2P_ERR_BUSY);
+    int result = bind_thread(loop);
+    if (result < 0) return result;
     loop->running = true;
     loop->now_ns = loop->sys->now_ns();
     return P2P_OK;
@@ -191,6 +193,7 @@ int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms) {
     turn(loop, timeout_ms < 0 ? -1 : timeout_ms * (int64_t)P2P_NS_PER_MS, true);
     uint64_t ran = loop->stats.callbacks - before;
     stop_spent(loop);
+    submit(loop);
     result = leave(loop);
     if (result < 0) return result;
     return ran > INT32_MAX ? INT32_MAX : (int)ran;
@@ -200,7 +203,10 @@ int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms) {
 
 int p2p_event_loop_next_timeout(p2p_event_loop_t *loop) {
     if (loop == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    int result = bind_thread(loop);
+    if (result < 0) return result;
     flush(loop);
+    if (!loop->running) submit(loop);
     int64_t limit_ns = wait_limit(loop, -1);
     if (limit_ns < 0) return -1;
     int64_t limit_ms = limit_ns / (int64_t)P2P_NS_PER_MS + (limit_ns % (int64_t)P2P_NS_PER_MS != 0);

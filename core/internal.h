@@ -118,7 +118,8 @@ static inline p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint
 
 /* Let the backend see the entry's handle for the first time. */
 int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags);
-/* Make the backend forget the handle and free the entry; then close the handle if asked to. */
+/* Make the backend forget the handle and free the entry; then close the handle if asked to. Without closing it the
+ * bytes that the backend had received are the owner's. */
 void p2pi_entry_detach(p2pi_entry *entry, bool close_handle);
 /* The backend's last word on a detached entry. */
 void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
@@ -294,6 +295,7 @@ void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_pump(p2p_socket_t *sock);
 void p2pi_connection_end(p2p_socket_t *sock, int error);
 void p2pi_connection_save_input(p2p_socket_t *sock);
+void p2pi_connection_keep(p2p_socket_t *sock, const p2p_backend_event *event);
 p2p_message_t *p2pi_connection_take(p2p_socket_t *sock);
 /* inbox.c */
 int p2pi_inbox_append(p2p_socket_t *sock, const uint8_t *data, size_t length);
@@ -311,6 +313,8 @@ void p2pi_inbox_unlend(p2p_socket_t *sock, p2pi_inbox *lent);
 void p2pi_output_flush(p2p_event_loop_t *loop);
 void p2pi_output_schedule(p2p_socket_t *sock);
 int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address);
+/* Take back what is in flight: OP_DONE still follows, and says how much of it was sent. */
+void p2pi_output_cancel(p2p_socket_t *sock);
 /* Drop all output; or only let go of what is in flight, and keep the rest with the socket. */
 void p2pi_output_abandon(p2p_socket_t *sock);
 void p2pi_output_detach(p2p_socket_t *sock);
@@ -333,6 +337,7 @@ static inline bool p2pi_is_lost_connection(int error) {
     return error == P2P_ERR_RESET || error == P2P_ERR_UNREACHABLE || error == P2P_ERR_TIMED_OUT ||
            error == P2P_ERR_REFUSED || error == P2P_ERR_ACCESS;
 }
+void p2pi_listener_keep(p2p_socket_t *sock, const p2p_backend_event *event);
 void p2pi_listener_stop(p2p_socket_t *sock);
 void p2pi_listener_drop(p2p_socket_t *sock);
 void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_handle_t handle, int result,
@@ -369,6 +374,24 @@ typedef struct p2pi_task p2pi_task;
 void p2pi_tasks_run(p2p_event_loop_t *loop);
 void p2pi_tasks_fini(p2p_event_loop_t *loop);
 
+/* ---- batch.c: what waits have brought --------------------------------------------------------------------- */
+
+typedef struct p2pi_batch {
+    p2p_backend_event *events;
+    uint32_t next, count; /* dispatched so far, harvested */
+    uint32_t capacity;
+} p2pi_batch;
+
+int p2pi_batch_init(p2p_event_loop_t *loop);
+void p2pi_batch_fini(p2p_event_loop_t *loop);
+/* Wait, and add what there is. */
+void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns);
+void p2pi_batch_run(p2p_event_loop_t *loop);
+/* Hear what has become of requests in flight, as far as it is known by now. */
+void p2pi_batch_hear_requests(p2p_event_loop_t *loop);
+/* Hear the backend out about a detached entry, so that its handle can be closed or go back to its owner now. */
+void p2pi_batch_settle(p2p_event_loop_t *loop, p2pi_entry *entry);
+
 /* ---- the loop --------------------------------------------------------------------------------------- */
 
 struct p2p_event_loop {
@@ -379,7 +402,7 @@ struct p2p_event_loop {
     p2p_event_loop_options_t options;
     p2pi_registry registry;
     p2pi_entry *dirty; /* entries whose interest is to be told */
-    p2p_backend_event *events;
+    p2pi_batch batch;
     p2p_buffer_pool buffers;
     p2pi_chunk_pool chunks;
     p2pi_stage stage;
@@ -424,6 +447,8 @@ void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags);
 
 /* dispatch.c */
 void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event);
+/* Give back what an event carries: a piece of a buffer, and a new handle unless somebody keeps it. */
+void p2pi_event_release(p2p_event_loop_t *loop, const p2p_backend_event *event, bool keep_handle);
 void p2pi_callback_measured(p2p_event_loop_t *loop, int64_t entered_ns);
 
 /* Brackets around each call of a user's function. */
@@ -438,15 +463,18 @@ static inline void p2pi_callback_leave(p2p_event_loop_t *loop, int64_t entered_n
 
 /* event_loop.c, loop_create.c */
 void p2pi_loop_wake(p2p_event_loop_t *loop);
+/* The backend can't go on. */
+void p2pi_loop_failed(p2p_event_loop_t *loop, const char *call, int os_result);
 void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms);
 void p2pi_loop_free_now(p2p_event_loop_t *loop);
 
 /* buffer_pool.c */
 int p2pi_buffers_init(p2p_event_loop_t *loop);
 void p2pi_buffers_fini(p2p_event_loop_t *loop);
-static inline uint8_t *p2pi_buffer_at(const p2p_event_loop_t *loop, uint32_t index) {
-    P2P_ASSERT(index < loop->buffers.count);
-    return loop->buffers.slab + (size_t)index * loop->buffers.size;
+/* The bytes that a RECV event lends. */
+static inline const uint8_t *p2pi_buffer_of(const p2p_event_loop_t *loop, const p2p_backend_event *event) {
+    P2P_ASSERT(event->u.buffer.index < loop->buffers.count && event->u.buffer.offset < loop->buffers.size);
+    return loop->buffers.slab + (size_t)event->u.buffer.index * loop->buffers.size + event->u.buffer.offset;
 }
 
 #endif

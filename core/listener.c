@@ -68,6 +68,13 @@ static int push(p2pi_listener *listener, p2p_handle_t handle, bool nonblocking) 
     return P2P_OK;
 }
 
+/* An ACCEPT event that came while the socket was leaving its loop. */
+void p2pi_listener_keep(p2p_socket_t *sock, const p2p_backend_event *event) {
+    if (event->result < 0 || push(sock->in.listener, event->u.handle, (event->flags & P2P_NONBLOCKING) != 0) == P2P_OK)
+        return;
+    sock->loop->sys->close(event->u.handle);
+}
+
 p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock) {
     p2pi_listener *listener = sock->in.listener;
     if (listener == NULL || listener->waiting_count == 0) {

@@ -69,7 +69,7 @@ static void fini(p2p_event_loop_t *loop) {
         loop->requests = request->next;
         p2pi_free(request);
     }
-    p2pi_free(loop->events);
+    p2pi_batch_fini(loop);
     p2pi_registry_fini(&loop->registry);
     p2pi_free(loop);
 }
@@ -81,9 +81,8 @@ static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options
     if (result < 0) return result;
     loop->options.backend = NULL; /* the caller's string, not needed any more */
     p2pi_registry_init(&loop->registry, loop->ops.io_state_size);
-    loop->events = p2pi_alloc(loop->options.max_events * sizeof *loop->events);
     loop->stage.data = p2pi_alloc(P2PI_STAGE_SIZE);
-    if (loop->events == NULL || loop->stage.data == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    if (p2pi_batch_init(loop) < 0 || loop->stage.data == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     return p2pi_buffers_init(loop);
 }
 
@@ -110,6 +109,13 @@ p2p_event_loop_t *p2p_event_loop_create(void) {
 static int detach_nothing(p2p_backend *backend, p2p_io *io) {
     (void)backend, (void)io;
     return 0;
+}
+
+/* What the backend shares with the kernel a forked child shares with its parent. */
+static void leave_to_parent(p2p_event_loop_t *loop) {
+    loop->ops.detach = detach_nothing;
+    loop->ops.cancel = p2pi_emulation.cancel;
+    loop->ops.buf_recycle = p2pi_emulation.buf_recycle;
 }
 
 static p2p_socket_t *socket_at(const p2p_event_loop_t *loop, size_t slot) {
@@ -166,6 +172,9 @@ static void close_detaching(p2p_event_loop_t *loop) {
 static void run_owed(p2p_event_loop_t *loop) {
     p2pi_tasks_run(loop);
     p2pi_output_flush(loop);
+    bool never_ran = !loop->thread_bound && !p2pi_list_empty(&loop->in_flight);
+    if (never_ran) loop->thread_bound = loop->ops.bind_thread(loop->backend) >= 0;
+    p2pi_batch_hear_requests(loop);
     p2pi_closing_run(loop);
 }
 
@@ -174,7 +183,7 @@ void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     bool forked = loop->sys->process_id() != loop->process_id;
     loop->running = loop->in_turn = true; /* callbacks can neither run nor free it, and frees wait for the end */
     if (forked)
-        loop->ops.detach = detach_nothing; /* the kernel's set is shared with the parent */
+        leave_to_parent(loop);
     else
         run_owed(loop);
     loop->freeing = true;
@@ -188,6 +197,7 @@ void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     p2pi_watch_bury(loop);
     p2pi_timers_fini(&loop->timers);
     p2pi_tasks_fini(loop);
+    p2pi_batch_run(loop); /* whoever it was for is gone: what the events carry is given back */
     close_detaching(loop);
     fini(loop);
 }

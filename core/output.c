@@ -172,6 +172,8 @@ P2PI_UNUSUAL static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock)
     }
     request->op.iov = request->u.iov;
     request->op.iov_count = p2pi_outbox_gather(&sock->out, request->u.iov, P2PI_IOV_MAX);
+    bool waited_for = sock->full || sock->remainder || request->op.iov_count == P2PI_IOV_MAX;
+    request->op.flags = waited_for ? 0 : P2P_OP_QUIET;
     int result = loop->ops.send(loop->backend, &request->op);
     if (result < 0) {
         sock->request = NULL;
@@ -237,12 +239,16 @@ void p2pi_request_drain(p2p_event_loop_t *loop) {
 
 /* ---- letting go ----------------------------------------------------------------------------------------- */
 
-static void cancel_request(p2p_socket_t *sock) {
+void p2pi_output_cancel(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    if (sock->request == NULL) return;
+    if (sock->request == NULL || sock->request->cancelled) return;
     sock->request->cancelled = true;
     loop->ops.cancel(loop->backend, &sock->request->op);
     p2pi_request_drain(loop);
+}
+
+/* The request goes on without its socket. */
+static void orphan_request(p2p_socket_t *sock) {
     if (sock->request == NULL) return;
     if (!sock->request->is_connect) { /* what it points to must outlive it */
         sock->request->orphan = sock->out;
@@ -253,7 +259,7 @@ static void cancel_request(p2p_socket_t *sock) {
 }
 
 void p2pi_output_detach(p2p_socket_t *sock) {
-    cancel_request(sock);
+    orphan_request(sock);
     if (sock->staged == 0) return;
     int result = unstage(sock);
     if (result == P2P_OK) return;
@@ -267,7 +273,8 @@ void p2pi_output_drop(p2p_socket_t *sock) {
 }
 
 void p2pi_output_abandon(p2p_socket_t *sock) {
-    cancel_request(sock);
+    p2pi_output_cancel(sock);
+    orphan_request(sock);
     p2pi_list_remove(&sock->flush);
     p2pi_output_drop(sock);
 }

@@ -24,6 +24,7 @@ static int start(p2p_socket_t *sock) {
 
 /* Nothing is owed and nothing in flight any more. */
 static void leave_lists(p2p_socket_t *sock) {
+    p2pi_output_cancel(sock);
     p2pi_output_detach(sock);
     p2pi_list_remove(&sock->again);
     p2pi_list_remove(&sock->flush);
@@ -103,6 +104,18 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         loop->input.socket = NULL;
         loop->input.length = 0;
     }
+    p2pi_output_cancel(sock);
+    if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
+        loop->sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);
+    bool attached = false;
+    if (sock->entry != NULL) { /* while it is, what the backend still has for the socket reaches it */
+        attached = (sock->entry->flags & P2PI_ENTRY_ATTACHED) != 0;
+        p2pi_entry_detach(sock->entry, close_handle);
+    }
+    if (close_handle && !attached && sock->handle != P2P_INVALID_HANDLE) loop->sys->close(sock->handle);
+    if (close_handle) sock->handle = P2P_INVALID_HANDLE;
+    sock->entry = NULL;
+    sock->receiving = false;
     leave_lists(sock);
     p2pi_listener_stop(sock);
     if (!close_handle && sock->state == P2PI_STATE_CONNECTED && p2pi_inbox_unshare(sock) < 0)
@@ -112,17 +125,6 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         p2pi_listener_drop(sock);
         p2pi_inbox_release(sock);
     }
-    if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
-        loop->sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);
-    bool attached = false;
-    if (sock->entry != NULL) {
-        attached = (sock->entry->flags & P2PI_ENTRY_ATTACHED) != 0;
-        p2pi_entry_detach(sock->entry, close_handle);
-    }
-    if (close_handle && !attached && sock->handle != P2P_INVALID_HANDLE) loop->sys->close(sock->handle);
-    if (close_handle) sock->handle = P2P_INVALID_HANDLE;
-    sock->entry = NULL;
-    sock->receiving = false;
 }
 
 int p2p_event_loop_remove_socket(p2p_event_loop_t *loop, p2p_socket_t *socket) {

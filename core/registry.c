@@ -105,6 +105,7 @@ static bool forget_handle(p2pi_entry *entry, bool close_handle) {
     if (attached && loop->ops.detach(loop->backend, &entry->io) == P2P_DEFERRED) {
         entry->flags |= P2PI_ENTRY_DETACHING;
         if (close_handle) entry->flags |= P2PI_ENTRY_CLOSE;
+        p2pi_batch_settle(loop, entry);
     } else if (close_handle && entry->io.handle != P2P_INVALID_HANDLE) {
         loop->sys->close(entry->io.handle);
     }
@@ -122,7 +123,7 @@ void p2pi_entry_detached(p2pi_registry *registry, uint64_t token) {
     if (entry == NULL || entry->io.token != token || (entry->flags & P2PI_ENTRY_DETACHING) == 0) return;
     if ((entry->flags & P2PI_ENTRY_CLOSE) != 0) entry->loop->sys->close(entry->io.handle);
     entry->flags &= (uint8_t) ~(P2PI_ENTRY_DETACHING | P2PI_ENTRY_CLOSE);
-    p2pi_registry_remove(entry);
+    if (entry->kind == P2PI_GONE) p2pi_registry_remove(entry); /* else it is settled, and goes on being removed */
 }
 
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {

@@ -29,6 +29,7 @@ static void fill(p2p_backend_ops *ops) {
     if (ops->attach == NULL) ops->attach = with->attach;
     if (ops->bind_thread == NULL) ops->bind_thread = with->bind_thread;
     if (ops->handle == NULL) ops->handle = with->handle;
+    if (ops->submit == NULL) ops->submit = with->submit;
     if (ops->pool_bind == NULL) {
         ops->pool_bind = with->pool_bind;
         ops->buf_recycle = with->buf_recycle;

@@ -27,7 +27,7 @@ typedef struct p2p_buffer_pool p2p_buffer_pool;
 
 #define P2P_BACKEND_ABI 1u
 
-/** detach(): the kernel still refers to the socket's state; one P2P_EVENT_DETACHED will follow. */
+/** detach(): the kernel still refers to the socket; one P2P_EVENT_DETACHED will follow, by the next waits (B6). */
 #define P2P_DEFERRED 1
 
 /* Interest and readiness. HUP and ERR are reported whether asked for or not (B4). */
@@ -50,7 +50,7 @@ typedef struct p2p_buffer_pool p2p_buffer_pool;
 
 enum p2p_event_kind {
     P2P_EVENT_READY = 1, /**< flags: P2P_IN, P2P_OUT, P2P_HUP, P2P_ERR */
-    P2P_EVENT_RECV,      /**< result: bytes in u.buffer_index, 0 = end, or an error; flags: P2P_MORE */
+    P2P_EVENT_RECV,      /**< result: bytes in u.buffer, 0 = end, or an error; flags: P2P_MORE */
     P2P_EVENT_ACCEPT,    /**< result: 0 and u.handle, or an error; flags: P2P_MORE */
     P2P_EVENT_OP_DONE,   /**< u.op; result: bytes, 0 for a connect, or an error */
     P2P_EVENT_DETACHED   /**< the last event of its token */
@@ -63,7 +63,9 @@ struct p2p_backend_event {
     uint16_t flags;
     int32_t result;  /**< bytes, or a negative operating system error */
     union {
-        uint32_t buffer_index; /**< valid for RECV with result > 0, then lent until buf_recycle */
+        struct {
+            uint32_t index, offset; /**< the bytes begin `offset` bytes into buffer `index` */
+        } buffer;                   /**< valid for RECV with result > 0; lent until buf_recycle */
         p2p_op *op;
         p2p_handle_t handle; /**< a new connection, the core's to close */
     } u;
@@ -81,18 +83,22 @@ struct p2p_io {
     void *state;    /**< the backend's, io_state_size bytes, zeroed before attach */
 };
 
+/** On a send: nothing waits for its success. If all is sent, OP_DONE may come late, with what ends the wait next. */
+#define P2P_OP_QUIET 0x1u
+
 /** One request in flight. Stays where it is, iov and what it points to included, until its OP_DONE. */
 struct p2p_op {
     p2p_io *io;
     const p2p_iov *iov; /**< send: what to write, in order */
     uint32_t iov_count;
-    uint32_t reserved;
+    uint32_t flags; /**< P2P_OP_* */
     const p2p_address_t *address; /**< connect: where to, or NULL when the attempt has begun already; else NULL */
     void *state;                  /**< the backend's, op_state_size bytes, zeroed before the request */
 };
 
 /** Equal-sized receive buffers in one slab; buffer i begins at slab + i * size. All are the backend's from
- *  pool_bind on; a RECV lends one to the core until buf_recycle (B9). */
+ *  pool_bind on. A RECV lends a piece of one to the core until buf_recycle (B9); a backend may lend several pieces
+ *  of one buffer, one behind the other. */
 struct p2p_buffer_pool {
     uint8_t *slab;
     uint32_t count; /**< a power of two */
@@ -141,7 +147,8 @@ struct p2p_backend_ops {
      *  new_mask. 0 -> x adds, x -> 0 takes out: no event, no wake-up any more. On failure nothing changed. */
     int (*set_interest)(p2p_backend *backend, p2p_io *io, uint32_t old_mask, uint32_t new_mask);
 
-    /** Forget the socket, before the core closes it. @return 0: forgotten; P2P_DEFERRED. */
+    /** Forget the socket, before the core closes it. @return 0: forgotten; P2P_DEFERRED: RECV and OP_DONE events of
+     *  the token may still come, with all that was received and sent, and then DETACHED. */
     int (*detach)(p2p_backend *backend, p2p_io *io);
 
     /** Wait for events. The only call that blocks; allocates nothing. timeout_ns < 0 waits for ever; round up.
@@ -162,9 +169,9 @@ struct p2p_backend_ops {
     /* ---- optional group: receive into loop-owned buffers; all or none ---- */
 
     int (*pool_bind)(p2p_backend *backend, const p2p_buffer_pool *pool);
-    void (*buf_recycle)(p2p_backend *backend, uint32_t buffer_index);
+    void (*buf_recycle)(p2p_backend *backend, uint32_t buffer_index); /**< once for each RECV with a piece of it */
     int (*recv_start)(p2p_backend *backend, p2p_io *io); /**< armed until a RECV without P2P_MORE */
-    int (*recv_stop)(p2p_backend *backend, p2p_io *io);  /**< RECV events under way may still come */
+    int (*recv_stop)(p2p_backend *backend, p2p_io *io);  /**< makes no event; RECV events under way may still come */
 
     /* ---- optional group: accept; all or none ---- */
 
@@ -181,6 +188,12 @@ struct p2p_backend_ops {
 
     /** A handle that is readable while wait() would return events. Default: P2P_INVALID_HANDLE. */
     p2p_handle_t (*handle)(p2p_backend *backend);
+
+    /* ---- optional, by itself ---- */
+
+    /** Hand to the system what was asked for since the last wait, and don't wait: somebody else's code is to run.
+     *  For backends that gather calls until wait. Default: nothing. @return 0; negative: fatal. */
+    int (*submit)(p2p_backend *backend);
 };
 
 /** The head of every instance; backends put it first in their own struct. */

@@ -111,6 +111,7 @@ static int detach(p2p_backend *backend, p2p_io *io) {
     int name = attached(io);
     journal("detach(%d)", name);
     known[name].attached = false;
+    if (mock.on_detach != NULL) mock.on_detach(io->token);
     return mock.defer_detach ? P2P_DEFERRED : 0;
 }
 
@@ -179,6 +180,12 @@ static int recv_stop(p2p_backend *backend, p2p_io *io) {
     (void)backend;
     journal("recv_stop(%d)", attached(io));
     return 0;
+}
+
+static int mock_submit(p2p_backend *backend) {
+    (void)backend;
+    mock.submits++;
+    return outcome(MOCK_SUBMIT);
 }
 
 static int accept_start(p2p_backend *backend, p2p_io *io) {
@@ -260,6 +267,7 @@ p2p_backend_ops *mock_ops(uint32_t groups) {
         .send = request ? mock_send : NULL,
         .connect = request ? mock_connect : NULL,
         .cancel = request ? cancel : NULL,
+        .submit = mock_submit,
     };
     return &ops;
 }
@@ -289,7 +297,8 @@ void mock_receive(uint64_t token, const void *data, size_t size, uint32_t flags)
     mock.lent++;
     p2p_backend_event event = { .token = token, .kind = P2P_EVENT_RECV, .flags = (uint16_t)flags };
     event.result = (int32_t)size;
-    event.u.buffer_index = index;
+    event.u.buffer.index = index;
+    event.u.buffer.offset = 0;
     mock_event(event);
 }
 

@@ -29,6 +29,7 @@ typedef enum mock_call {
     MOCK_ACCEPT_START,
     MOCK_SEND,
     MOCK_CONNECT,
+    MOCK_SUBMIT,
     MOCK_CALLS
 } mock_call;
 
@@ -36,6 +37,7 @@ typedef enum mock_call {
 
 typedef struct mock_state {
     bool defer_detach;
+    void (*on_detach)(uint64_t token); /* what is under way then, as events for the next wait */
     void (*on_wait)(void); /* what happens while it waits */
     const p2p_backend_ops *smaller; /* create gives the instance this table */
     unsigned instances;    /* alive */
@@ -45,7 +47,7 @@ typedef struct mock_state {
     int capacity;          /* of the last wait */
     int64_t timeout_ns;
     int64_t slept_ns;      /* all waits together */
-    unsigned waits;
+    unsigned waits, submits;
     unsigned request_count; /* in flight, oldest first */
     struct mock_request {
         p2p_op *op;
