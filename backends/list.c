@@ -22,10 +22,12 @@ extern const p2p_backend_ops p2pi_backend_select;
 #  define SELECT NULL
 #endif
 #ifdef P2P_HAVE_IO_URING
-extern const p2p_backend_ops p2pi_backend_io_uring;
+extern const p2p_backend_ops p2pi_backend_io_uring, p2pi_backend_io_uring_poll;
 #  define IO_URING &p2pi_backend_io_uring
+#  define IO_URING_POLL &p2pi_backend_io_uring_poll
 #else
 #  define IO_URING NULL
+#  define IO_URING_POLL NULL
 #endif
 #ifdef P2P_HAVE_KQUEUE
 extern const p2p_backend_ops p2pi_backend_kqueue;
@@ -51,12 +53,15 @@ const p2pi_backend_known p2pi_backends_known[] = {
 #if defined(_WIN32)
     { "wsapoll", WSAPOLL }, { "select", SELECT }, { "afd", AFD },
     { "epoll", EPOLL }, { "kqueue", KQUEUE }, { "poll", POLL }, { "io_uring", IO_URING },
+    { "io_uring_poll", IO_URING_POLL },
 #elif defined(__linux__)
     { "epoll", EPOLL }, { "poll", POLL }, { "select", SELECT }, { "io_uring", IO_URING },
+    { "io_uring_poll", IO_URING_POLL },
     { "kqueue", KQUEUE }, { "wsapoll", WSAPOLL }, { "afd", AFD },
 #else
     { "kqueue", KQUEUE }, { "poll", POLL }, { "select", SELECT },
-    { "epoll", EPOLL }, { "io_uring", IO_URING }, { "wsapoll", WSAPOLL }, { "afd", AFD },
+    { "epoll", EPOLL }, { "io_uring", IO_URING }, { "io_uring_poll", IO_URING_POLL },
+    { "wsapoll", WSAPOLL }, { "afd", AFD },
 #endif
 };
 

@@ -52,27 +52,24 @@ static inline p2pi_slot_state *p2pi_slot_state_of(const p2p_io *io) {
     return io->state;
 }
 
-/*
- * epoll refuses closed handles and regular files; poll and select don't, so it is asked here. Once is
- * enough: resuming a socket that was paused costs no system call.
- */
-static inline int p2pi_slots_check(const p2p_sys_ops *sys, const p2p_io *io) {
-    p2pi_slot_state *state = p2pi_slot_state_of(io);
-    if (state->checked) {
-        return 0;
-    }
-    if (io->handle == P2P_INVALID_HANDLE) {
+/* epoll refuses closed handles and regular files; where the system doesn't, it is asked. */
+static inline int p2pi_check_pollable(const p2p_sys_ops *sys, p2p_handle_t handle) {
+    if (handle == P2P_INVALID_HANDLE) {
         return -P2PI_OS_BAD_HANDLE;
     }
-    int bits = sys->inspect(io->handle);
+    int bits = sys->inspect(handle);
     if (bits < 0) {
         return bits;
     }
-    if ((unsigned)bits & P2P_SYS_REGULAR_FILE) {
-        return -P2PI_OS_NOT_POLLABLE;
-    }
-    state->checked = 1;
-    return 0;
+    return (unsigned)bits & P2P_SYS_REGULAR_FILE ? -P2PI_OS_NOT_POLLABLE : 0;
+}
+
+/* Once is enough: resuming a socket that was paused costs no system call. */
+static inline int p2pi_slots_check(const p2p_sys_ops *sys, const p2p_io *io) {
+    p2pi_slot_state *state = p2pi_slot_state_of(io);
+    int result = state->checked ? 0 : p2pi_check_pollable(sys, io->handle);
+    state->checked = result == 0;
+    return result;
 }
 
 /* How many slots to have next; 0: enough are free. */

@@ -441,6 +441,11 @@ static const p2p_sys_ops posix_table = {
     .epoll_create = p2pi_posix_epoll_create,
     .epoll_ctl = p2pi_posix_epoll_ctl,
     .epoll_wait = p2pi_posix_epoll_wait,
+    .uring_setup = p2pi_linux_uring_setup,
+    .uring_enter = p2pi_linux_uring_enter,
+    .uring_register = p2pi_linux_uring_register,
+    .uring_map = p2pi_linux_uring_map,
+    .uring_unmap = p2pi_linux_uring_unmap,
 #endif
 #if defined(P2PI_POSIX_KQUEUE)
     .kqueue = p2pi_posix_kqueue,

@@ -39,6 +39,12 @@ void p2pi_posix_wake_close(p2p_handle_t ends[2]);
 int p2pi_posix_epoll_create(void);
 int p2pi_posix_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
 int p2pi_posix_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
+int p2pi_linux_uring_setup(uint32_t entries, struct io_uring_params *params);
+int p2pi_linux_uring_enter(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
+                           size_t argument_size);
+int p2pi_linux_uring_register(int ring, uint32_t operation, void *argument, uint32_t count);
+int p2pi_linux_uring_map(int ring, uint64_t offset, size_t size, void **out);
+void p2pi_linux_uring_unmap(void *memory, size_t size);
 #endif
 #if defined(P2PI_POSIX_KQUEUE)
 int p2pi_posix_kqueue(void);

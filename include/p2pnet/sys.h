@@ -21,6 +21,7 @@ extern "C" {
 
 struct pollfd;
 struct epoll_event;
+struct io_uring_params;
 struct kevent;
 struct _OVERLAPPED_ENTRY;
 
@@ -133,6 +134,14 @@ typedef struct p2p_sys_ops {
     int (*epoll_ctl)(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);
     /** precise 1: to the nanosecond, or -ENOSYS where the kernel can't (epoll_pwait2, Linux 5.11); 0: whole ms. */
     int (*epoll_wait)(int epoll, struct epoll_event *events, int capacity, int64_t timeout_ns, int precise);
+    /** io_uring_setup(2), io_uring_enter(2), io_uring_register(2). */
+    int (*uring_setup)(uint32_t entries, struct io_uring_params *params);
+    int (*uring_enter)(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
+                       size_t argument_size);
+    int (*uring_register)(int ring, uint32_t operation, void *argument, uint32_t count);
+    /** Map what the ring shares at this offset (IORING_OFF_*); a forked child has no part in it. */
+    int (*uring_map)(int ring, uint64_t offset, size_t size, void **out);
+    void (*uring_unmap)(void *memory, size_t size);
     int (*kqueue)(void);
     /** Never changes errno: signal handlers wake a loop by it. */
     int (*kevent)(int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,

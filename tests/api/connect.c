@@ -57,7 +57,7 @@ static void success_is_told_once_and_not_inside_the_call(void **state) {
     loop_settle(loop);
     assert_string_equal(p.trace, "c");
     assert_int_equal(p.connect_error, 0);
-    p.fd = raw_accept(listener);
+    p.fd = loop_accept(loop, listener);
     assert_int_equal(p2p_message_send_data(p.sock, "hello", 5), 0);
     loop_expect_text(loop, p.fd, "hello");
     assert_true(raw_send_text(p.fd, "answer"));
@@ -95,7 +95,7 @@ static void without_on_connect_success_is_silent_and_the_socket_works(void **sta
     p2p_event_loop_t *loop = loop_create(NULL);
     add_fresh(&p, loop, NULL);
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
-    p.fd = raw_accept(listener);
+    p.fd = loop_accept(loop, listener);
     assert_true(raw_send_text(p.fd, "hello"));
     RUN_UNTIL(loop, p.messages == 1);
     assert_string_equal(p.trace, "r");
@@ -116,7 +116,7 @@ static void messages_sent_before_the_answer_are_queued(void **state) {
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
     assert_int_equal(p2p_message_send_data(p.sock, "one", 3), 0);
     assert_int_equal(p2p_message_send_data(p.sock, "two", 3), 0);
-    p.fd = raw_accept(listener);
+    p.fd = loop_accept(loop, listener);
     loop_expect_text(loop, p.fd, "one");
     loop_expect_text(loop, p.fd, "two");
     RUN_UNTIL(loop, p.connects == 1);
@@ -343,7 +343,7 @@ static void what_was_queued_is_delivered_although_closed_before_the_answer(void 
     assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
     assert_int_equal(p2p_message_send_data(p.sock, "goodbye", 7), 0);
     p2p_socket_close(p.sock);
-    p2p_handle_t fd = raw_accept(listener);
+    p2p_handle_t fd = loop_accept(loop, listener);
     assert_int_equal(loop_recv_frame(loop, fd, text, 7), 7);
     assert_string_equal(text, "goodbye");
     assert_int_equal(loop_recv_end(loop, fd), 0);

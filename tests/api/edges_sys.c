@@ -61,6 +61,14 @@ static int faulty_kevent(int queue, const struct kevent *changes, int change_cou
     return fault != 0 ? -fault : test_system()->kevent(queue, changes, change_count, events, capacity, timeout_ns);
 }
 
+static int faulty_uring_enter(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
+                              size_t argument_size) {
+    faults.waits++;
+    return faults.wait != 0
+               ? -faults.wait
+               : test_system()->uring_enter(ring, to_submit, min_complete, flags, argument, argument_size);
+}
+
 static int faulty_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity,
                             int64_t timeout_ns) {
     faults.waits++;
@@ -80,6 +88,7 @@ static int setup(void **state) {
         table.epoll_wait = faulty_epoll_wait;
     }
     if (table.kevent != NULL) table.kevent = faulty_kevent;
+    if (table.uring_enter != NULL) table.uring_enter = faulty_uring_enter;
     table.poll = faulty_poll;
     table.select = faulty_select;
     if (table.port_wait != NULL) table.port_wait = faulty_port_wait;
@@ -100,6 +109,7 @@ static void take_one_and_answer_in_plenty(probe *p, char what) {
 /* Two of three messages wait behind a full queue when the connection turns out to be dead. */
 static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_told(void **state) {
     (void)state;
+    needs_emulated_io();
     static uint8_t forgotten[64 * 1024];
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     probe p = { .hook = take_one_and_answer_in_plenty };
@@ -126,6 +136,7 @@ static void after_failed_output_messages_held_back_are_delivered_and_the_end_is_
 /* The failure ends the input too when it is the connection's own; then that end tells of it. */
 static void a_failed_write_is_told_to_on_error_once(void **state) {
     (void)state;
+    needs_emulated_io();
     static const struct {
         int error, told;
     } failures[] = { { ETIMEDOUT, P2P_ERR_TIMED_OUT }, { ECONNRESET, P2P_ERR_RESET }, { EPIPE, P2P_ERR_RESET },
@@ -226,6 +237,7 @@ static void stop_at_the_third_error(p2p_socket_t *listener, int error, void *use
 
 static void while_no_handle_is_left_a_listener_rests_and_loses_nobody(void **state) {
     (void)state;
+    needs_emulated_io();
     static const p2p_socket_callbacks_t callbacks = {
         sizeof(p2p_socket_callbacks_t), accept_one, NULL, NULL, stop_at_the_third_error, NULL, NULL
     };

@@ -274,6 +274,7 @@ static void answer_five_times(probe *p, char what) {
 
 static void what_is_sent_in_a_turn_leaves_in_one_gathered_write(void **state) {
     (void)state;
+    needs_emulated_io();
     probe p = { .hook = answer_five_times };
     uint8_t bytes[256];
     size_t length = 0;
@@ -292,6 +293,7 @@ static void what_is_sent_in_a_turn_leaves_in_one_gathered_write(void **state) {
 
 static void a_large_message_and_small_ones_leave_in_one_gathered_write(void **state) {
     (void)state;
+    needs_emulated_io();
     static uint8_t data[20000];
     probe p = { 0 };
     p2p_event_loop_t *loop = loop_create(NULL);

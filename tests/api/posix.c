@@ -233,7 +233,6 @@ static void out_of_descriptors_a_listener_rests_says_why_and_resumes(void **stat
     starved s = { .loop = loop_create(&options), .errors_wanted = 3 };
     p2p_socket_t *listener = socket_listening(&port);
     assert_int_equal(p2p_event_loop_add_socket_with(s.loop, listener, &callbacks, &s), 0);
-    assert_int_equal(p2p_event_loop_run_once(s.loop, 0), 0);
     for (size_t i = 0; i < COUNT_OF(fds); i++) fds[i] = raw_connect(port);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     low = before;

@@ -139,6 +139,7 @@ static void stats_count_what_happened(void **state) {
         assert_true(raw_send_text(fd, "hello"));
         loop_expect_text(loop, fd, "hello");
     }
+    RUN_UNTIL(loop, loop_stats(loop).output_queued == 0); /* the last answer is known to have been sent */
     p2p_event_loop_stats_t stats = loop_stats(loop);
     assert_int_equal(stats.accepted, 1);
     assert_int_equal(stats.messages_in, 10);

@@ -53,6 +53,26 @@ static int failing_kevent(int queue, const struct kevent *changes, int change_co
     return -os_number(injected_error);
 }
 
+static int failing_uring_setup(uint32_t entries, struct io_uring_params *params) {
+    (void)entries;
+    (void)params;
+    return -os_number(injected_error);
+}
+
+static int failing_uring_map(int ring, uint64_t offset, size_t size, void **out) {
+    (void)ring;
+    (void)offset;
+    (void)size;
+    (void)out;
+    return -os_number(injected_error);
+}
+
+/* Where io_uring is withheld from a process, that is no error of the process. */
+static int uring_error(int error, int otherwise) {
+    bool withheld = error == ENOSYS || error == EPERM || error == EACCES || error == ENOMEM || error == EINVAL;
+    return withheld ? P2P_ERR_NOT_SUPPORTED : otherwise;
+}
+
 static int failing_port_open(p2p_handle_t *out) {
     (void)out;
     return -os_number(injected_error);
@@ -95,6 +115,10 @@ static void create_translates_failures_of_the_system(void **state) {
         create_with_a_broken_entry(h, pairs[i].expected);
         h->sys.epoll_ctl = failing_epoll_ctl;
         create_with_a_broken_entry(h, pairs[i].expected);
+        h->sys.uring_setup = failing_uring_setup;
+        create_with_a_broken_entry(h, uring_error(pairs[i].error, pairs[i].expected));
+        h->sys.uring_map = failing_uring_map;
+        create_with_a_broken_entry(h, uring_error(pairs[i].error, pairs[i].expected));
         h->sys.kqueue = failing_kqueue;
         create_with_a_broken_entry(h, pairs[i].expected);
         h->sys.kevent = failing_kevent;
@@ -119,6 +143,7 @@ static void create_without_its_mechanism_is_not_supported(void **state) {
     h->sys.epoll_create = NULL;
     h->sys.epoll_ctl = NULL;
     h->sys.epoll_wait = NULL;
+    h->sys.uring_setup = NULL;
     h->sys.kqueue = NULL;
     h->sys.kevent = NULL;
     h->sys.nt_function = NULL;

@@ -135,6 +135,14 @@ static int noting_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results
     return test_system()->port_wait(port, results, capacity, timeout_ns);
 }
 
+static int noting_uring_enter(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
+                              size_t argument_size) {
+    if (min_complete > 0) { /* else it only hands over and looks */
+        note_wait(true);
+    }
+    return test_system()->uring_enter(ring, to_submit, min_complete, flags, argument, argument_size);
+}
+
 /* ---- the instance ---- */
 
 int harness_create(harness *h) {
@@ -202,6 +210,7 @@ int harness_set_up(void **state) {
     h->sys.select = h->sys.select != NULL ? noting_select : NULL;
     h->sys.epoll_wait = h->sys.epoll_wait != NULL ? noting_epoll_wait : NULL;
     h->sys.kevent = h->sys.kevent != NULL ? noting_kevent : NULL;
+    h->sys.uring_enter = h->sys.uring_enter != NULL ? noting_uring_enter : NULL;
     h->sys.port_wait = h->sys.port_wait != NULL ? noting_port_wait : NULL;
     waiting = h;
     h->open_handles = os_open_count();

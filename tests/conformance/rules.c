@@ -324,6 +324,7 @@ static void install_sim(p2p_sys_ops *sys) {
     sys->wake_close = sim_wake_close;
     sys->poll = sim_poll;
     sys->select = sim_select;
+    sys->uring_setup = NULL;
 #if defined(__linux__)
     sys->epoll_create = sim_epoll_create;
     sys->epoll_ctl = sim_epoll_ctl;
@@ -359,7 +360,11 @@ static void b01_the_system_is_reached_by_the_table_only(void **state) {
     harness_destroy(h);
     int open_before = os_open_count();
     install_sim(&h->sys);
-    assert_int_equal(harness_create(h), 0);
+    int result = harness_create(h);
+    if (result == P2P_ERR_NOT_SUPPORTED) {
+        test_skip("the made-up system has not what backend %s waits by", h->ops->name);
+    }
+    assert_int_equal(result, 0);
     assert_true(sim.wake_is_open);
     for (int i = 0; i < SIM_COUNT; i++) {
         add(h, (p2p_handle_t)(SIM_FIRST + i), i % 2 ? P2P_IN : P2P_IN | P2P_OUT);
@@ -442,6 +447,17 @@ static int failing_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *result
     return fail_wait();
 }
 
+static int failing_uring_enter(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+                               const void *argument, size_t argument_size) {
+    (void)ring;
+    (void)to_submit;
+    (void)min_complete;
+    (void)flags;
+    (void)argument;
+    (void)argument_size;
+    return fail_wait();
+}
+
 /* One wait whose mechanism fails with `error`, with a ready socket registered. @return the wait's result. */
 static int wait_that_fails(harness *h, int error) {
     p2p_sys_ops good = h->sys;
@@ -449,6 +465,7 @@ static int wait_that_fails(harness *h, int error) {
     h->sys.poll = failing_poll;
     h->sys.select = failing_select;
     h->sys.epoll_wait = failing_epoll_wait;
+    h->sys.uring_enter = failing_uring_enter;
     h->sys.kevent = failing_kevent;
     h->sys.port_wait = failing_port_wait;
     wait_error = error;

@@ -14,7 +14,8 @@
     X(inspect) X(set_nonblocking) X(set_option) X(bind) X(listen) X(accept) X(connect) X(connect_result)           \
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
             X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue)      \
-                X(kevent) X(port_open) X(port_wait) X(port_post) X(afd_open) X(afd_poll) X(lower_socket)
+                X(kevent) X(uring_setup) X(uring_enter) X(uring_register) X(uring_map) X(port_open) X(port_wait)   \
+                    X(port_post) X(afd_open) X(afd_poll) X(lower_socket)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -112,6 +113,12 @@ INT_ENTRY(epoll_wait, (int epoll, struct epoll_event *events, int capacity, int6
 INT_ENTRY(kqueue, (void), ())
 INT_ENTRY(kevent, (int queue, const struct kevent *changes, int change_count, struct kevent *events, int capacity,
                    int64_t timeout_ns), (queue, changes, change_count, events, capacity, timeout_ns))
+INT_ENTRY(uring_setup, (uint32_t entries, struct io_uring_params *params), (entries, params))
+INT_ENTRY(uring_enter, (int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
+                        size_t argument_size), (ring, to_submit, min_complete, flags, argument, argument_size))
+INT_ENTRY(uring_register, (int ring, uint32_t operation, void *argument, uint32_t count),
+          (ring, operation, argument, count))
+INT_ENTRY(uring_map, (int ring, uint64_t offset, size_t size, void **out), (ring, offset, size, out))
 INT_ENTRY(port_open, (p2p_handle_t * out), (out))
 INT_ENTRY(port_wait, (p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns),
           (port, results, capacity, timeout_ns))
@@ -257,6 +264,10 @@ CALL_FAILS(epoll_ctl, ENOMEM, ENOSPC, EPERM, EBADF, EEXIST, ENOENT)
 CALL_FAILS(epoll_wait, EINTR, EINVAL, EBADF, ENOMEM)
 CALL_FAILS(kqueue, EMFILE, ENFILE, ENOMEM)
 CALL_FAILS(kevent, EINTR, EINVAL, EBADF, ENOMEM)
+CALL_FAILS(uring_setup, ENOSYS, EPERM, EMFILE, ENFILE, ENOMEM)
+CALL_FAILS(uring_enter, EINTR, EAGAIN, EBUSY, EBADF, EINVAL, ENOMEM)
+CALL_FAILS(uring_register, EINVAL, ENOMEM, EPERM)
+CALL_FAILS(uring_map, ENOMEM, EAGAIN)
 CALL_FAILS(port_open, EMFILE, ENOMEM, ENOBUFS)
 CALL_FAILS(port_wait, EINTR, EINVAL, ENOMEM, ENOBUFS)
 CALL_FAILS(port_post, ENOMEM, ENOBUFS)
@@ -385,7 +396,8 @@ static bool wait_fails_beside_connects(entry which, int error) {
 /* Backend wsapoll waits by another call then. */
 static void a_wait_fails_beside_connects_under_way(void **state) {
     (void)state;
-    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait, ENTRY_kevent, ENTRY_port_wait };
+    static const entry waits[] = { ENTRY_poll, ENTRY_select, ENTRY_epoll_wait, ENTRY_kevent, ENTRY_uring_enter,
+                                   ENTRY_port_wait };
     static const int errors[] = { EINTR, EINVAL, EBADF, ENOTSOCK, ENOBUFS, ENOMEM };
     unsigned points = 0;
     for (size_t i = 0; i < COUNT_OF(waits) * COUNT_OF(errors); i++)

@@ -122,6 +122,12 @@ int64_t clock_ns(void) {
     return os_now_ns();
 }
 
+void needs_emulated_io(void) {
+    const char *name = test_backend();
+    if (name == NULL) p2p_backend_list(&name, 1);
+    if (p2p_backend_find(name)->send != NULL) test_skip("backend %s leaves these calls to the kernel", name);
+}
+
 p2p_event_loop_t *loop_create(const p2p_event_loop_options_t *options) {
     p2p_event_loop_options_t chosen = P2P_EVENT_LOOP_OPTIONS_INIT;
     if (options != NULL) chosen = *options;
@@ -166,6 +172,11 @@ typedef enum outcome { PROGRESS, AGAIN, ENDED } outcome;
 static outcome judge(int64_t result) {
     if (result > 0) return PROGRESS;
     return result == -EAGAIN ? AGAIN : ENDED;
+}
+
+p2p_handle_t loop_accept(p2p_event_loop_t *loop, p2p_handle_t listener) {
+    RUN_UNTIL(loop, raw_readable(listener));
+    return raw_accept(listener);
 }
 
 bool loop_recv(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, size_t size) {

@@ -26,6 +26,8 @@ int fixture_start(const p2p_sys_ops *system, p2p_log_callback log);
 
 /* ---- loops ---- */
 
+/** Skips a case that lets calls fail, or counts some, which a completing backend leaves to the kernel. */
+void needs_emulated_io(void);
 /** A loop, on test_backend() unless the options name one; NULL = defaults. Fails the test when there is none. */
 p2p_event_loop_t *loop_create(const p2p_event_loop_options_t *options);
 p2p_event_loop_stats_t loop_stats(p2p_event_loop_t *loop);
@@ -43,6 +45,8 @@ int64_t clock_ns(void);
 
 /* The raw side of a connection, driving the loop meanwhile. They fail the test at the deadline. */
 
+/** The next connection: a backend that connects by itself does so in a turn. */
+p2p_handle_t loop_accept(p2p_event_loop_t *loop, p2p_handle_t listener);
 /** Exactly `size` bytes. @return false when the connection ended before. */
 bool loop_recv(p2p_event_loop_t *loop, p2p_handle_t fd, void *buffer, size_t size);
 /** One frame. @return its length, or -1 when the connection ended. */

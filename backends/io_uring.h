@@ -1,0 +1,107 @@
+/*
+ * What the parts of backend io_uring share. io_uring.c is the table and the wait, io_uring_calls.c what the kernel is
+ * asked, io_uring_answers.c what it says, io_uring_buffers.c where it receives to.
+ *
+ * A socket has up to three calls with the kernel: a poll, a stream (multishot receive or accept) and a request (send,
+ * connect). Each is in one phase; afd.c has the same machine with one call.
+ */
+#ifndef P2PI_BACKENDS_IO_URING_H
+#define P2PI_BACKENDS_IO_URING_H
+
+#include "check.h"
+#include "io_uring_ring.h"
+#include "slots.h"
+
+typedef enum p2pi_uring_phase {
+    P2PI_IDLE,
+    P2PI_QUEUED,    /* requests only: to be handed over */
+    P2PI_WAITING,   /* sends only: there was no room, and the poll is to tell when there is */
+    P2PI_PENDING,   /* with the kernel */
+    P2PI_UNWANTED,  /* requests only: with the kernel, to be cancelled */
+    P2PI_CANCELLED, /* with the kernel, which has been told; its completion will come */
+    P2PI_FINISHED   /* requests only: cancelled before the kernel had it, to be told */
+} p2pi_uring_phase;
+
+/* io->state */
+typedef struct p2pi_uring_io {
+    p2p_io *io;
+    p2p_op *op;                          /* the request */
+    struct p2pi_uring_io *next, *previous; /* among the changed */
+    struct p2pi_uring_io *next_finished;
+    uint8_t poll, stream, request; /* phases */
+    uint8_t interest, asked;       /* what is wanted; what the pending poll asks for */
+    bool stays;                    /* the pending poll is multishot: it tells of changes only */
+    bool stale;                    /* it has told of one, and is to look again */
+    bool streaming;                /* a receive or an accept is wanted */
+    bool accepts;                  /* which of them */
+    bool changed, finished;        /* in which lists */
+    bool checked;                  /* the handle is one that can be polled */
+    bool detaching;
+} p2pi_uring_io;
+
+/* Successful sends whose completion nobody waits for make none; what is known of them is that no failure has come. */
+#define P2PI_URING_QUIET_MAX 32u
+
+typedef struct p2pi_uring_backend {
+    p2p_backend head;
+    const p2p_allocator *allocator;
+    const p2p_sys_ops *sys;
+    int64_t process_id;
+    p2pi_uring ring;
+    p2p_handle_t wake[2];
+    bool wake_armed;
+    int wake_error;      /* it can't be woken any more */
+    p2pi_uring_io **ios; /* by slot; NULL: nobody's */
+    uint32_t capacity;
+    p2pi_uring_io *first, *last; /* changed: something is to be handed over */
+    p2pi_uring_io *finished, **last_finished; /* something is to be told that no completion brings */
+    p2pi_uring_io *quiet[P2PI_URING_QUIET_MAX];
+    uint32_t quiet_count;
+    p2p_buffer_pool pool;
+    struct io_uring_buf_ring *buffers; /* those that the kernel has */
+    size_t buffers_size;
+    uint16_t buffers_tail;
+    struct p2pi_uring_use {
+        uint32_t used, lent; /* bytes of the buffer that were received; pieces of it that are lent */
+    } *use;
+} p2pi_uring_backend;
+
+static inline p2pi_uring_io *p2pi_uring_io_of(const p2p_io *io) {
+    return io->state;
+}
+
+/* What a completion is about. With the slot it is the low half of its name, and the generation is the high one. */
+enum { P2PI_ABOUT_CHANGE, P2PI_ABOUT_WAKE, P2PI_ABOUT_POLL, P2PI_ABOUT_RECV, P2PI_ABOUT_ACCEPT, P2PI_ABOUT_REQUEST };
+#define P2PI_ABOUT_SHIFT 29
+#define P2PI_SLOT_MASK ((1u << P2PI_ABOUT_SHIFT) - 1)
+
+/* ---- io_uring_calls.c ---- */
+
+void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of);
+void p2pi_uring_unchange(p2pi_uring_backend *backend, p2pi_uring_io *of);
+/* What the poll is for: interest, and a send that waits for room. */
+uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of);
+/* Put down for the kernel what has changed; what finds no room stays changed. */
+void p2pi_uring_hand_over(p2pi_uring_backend *backend);
+/* The kernel is to let go of the handle now, as far as a poll holds it. */
+void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of);
+
+/* ---- io_uring_answers.c ---- */
+
+void p2pi_uring_finish(p2pi_uring_backend *backend, p2pi_uring_io *of);
+void p2pi_uring_forget(p2pi_uring_backend *backend, p2pi_uring_io *of);
+bool p2pi_uring_at_rest(const p2pi_uring_io *of);
+/* Turn completions, and what needs none, into events; each gives how many. */
+int p2pi_uring_harvest(p2pi_uring_backend *backend, p2p_backend_event *out, int capacity);
+int p2pi_uring_tell_finished(p2pi_uring_backend *backend, p2p_backend_event *out, int capacity);
+int p2pi_uring_tell_quiet(p2pi_uring_backend *backend, p2p_backend_event *out, int capacity);
+
+/* ---- io_uring_buffers.c ---- */
+
+bool p2pi_uring_buffers_possible(p2pi_uring_backend *backend);
+int p2pi_uring_pool_bind(p2p_backend *head, const p2p_buffer_pool *pool);
+void p2pi_uring_buf_recycle(p2p_backend *head, uint32_t buffer_index);
+/* Bytes were received into a buffer, behind those before. @return at which offset. */
+uint32_t p2pi_uring_lend(p2pi_uring_backend *backend, uint32_t index, uint32_t size);
+
+#endif

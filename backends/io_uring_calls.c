@@ -1,0 +1,237 @@
+/*
+ * What backend io_uring asks of the kernel. Whatever changes for a socket is noted in its state, and put down for the
+ * kernel only by hand_over: in a wait, in the thread that waits.
+ */
+#include "io_uring.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+/* ---- the changed ---- */
+
+void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    if (of->changed) {
+        return;
+    }
+    of->changed = true;
+    of->next = NULL;
+    of->previous = backend->last;
+    *(backend->last != NULL ? &backend->last->next : &backend->first) = of;
+    backend->last = of;
+}
+
+void p2pi_uring_unchange(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    if (!of->changed) {
+        return;
+    }
+    of->changed = false;
+    *(of->previous != NULL ? &of->previous->next : &backend->first) = of->next;
+    *(of->next != NULL ? &of->next->previous : &backend->last) = of->previous;
+}
+
+/* ---- calls ---- */
+
+static struct io_uring_sqe *call_about(p2pi_uring_backend *backend, const p2pi_uring_io *of, uint8_t code,
+                                       uint32_t about) {
+    struct io_uring_sqe *call = p2pi_uring_call(&backend->ring, code, of->io->handle);
+    if (call != NULL) {
+        p2pi_uring_set_name(call, of->io->token | (uint64_t)about << P2PI_ABOUT_SHIFT);
+    }
+    return call;
+}
+
+/* A call about another one: without a handle, and with a completion only when it fails. */
+static struct io_uring_sqe *call_on(p2pi_uring_backend *backend, const p2pi_uring_io *of, uint8_t code,
+                                    uint32_t about) {
+    struct io_uring_sqe *call = call_about(backend, of, code, P2PI_ABOUT_CHANGE);
+    if (call != NULL) {
+        call->fd = -1;
+        call->flags = IOSQE_CQE_SKIP_SUCCESS;
+        call->addr = of->io->token | (uint64_t)about << P2PI_ABOUT_SHIFT;
+    }
+    return call;
+}
+
+static bool cancel(p2pi_uring_backend *backend, const p2pi_uring_io *of, uint32_t about) {
+    return call_on(backend, of, IORING_OP_ASYNC_CANCEL, about) != NULL;
+}
+
+/* Each advance_ function brings one of the socket's calls nearer to what is wanted. @return false: no room. */
+
+static uint32_t poll_mask(uint32_t interest) {
+    uint32_t mask = (interest & P2P_IN ? POLLIN : 0u) | (interest & P2P_OUT ? POLLOUT : 0u);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    mask = mask << 16 | mask >> 16; /* io_uring_enter(2): the halves are swapped there */
+#endif
+    return mask;
+}
+
+uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of) {
+    return of->interest | (of->request == P2PI_WAITING ? P2P_OUT : 0);
+}
+
+static bool ask_poll(p2pi_uring_backend *backend, p2pi_uring_io *of, uint32_t wanted) {
+    bool again = of->poll == P2PI_PENDING; /* POLL_REMOVE by name only: it changes the poll in place */
+    struct io_uring_sqe *call = again ? call_on(backend, of, IORING_OP_POLL_REMOVE, P2PI_ABOUT_POLL)
+                                      : call_about(backend, of, IORING_OP_POLL_ADD, P2PI_ABOUT_POLL);
+    if (call == NULL) {
+        return false;
+    }
+    call->len = (of->stays ? IORING_POLL_ADD_MULTI : 0) | (again ? IORING_POLL_UPDATE_EVENTS : 0);
+    call->poll32_events = poll_mask(wanted);
+    of->poll = P2PI_PENDING;
+    of->asked = (uint8_t)wanted;
+    of->stale = false;
+    return true;
+}
+
+/* Polls tell of a half-closed peer (POLLRDHUP) whether asked or not. Who waits for something else takes a multishot
+ * poll then, which does not tell of it again and again; when it has told of something it is made to look afresh. */
+static bool advance_poll(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    uint32_t wanted = p2pi_uring_to_poll(of);
+    switch (of->poll) {
+    case P2PI_IDLE: /* asked anew while there is interest: so readiness is level-triggered */
+        return wanted == 0 || ask_poll(backend, of, wanted);
+    case P2PI_PENDING: /* what it tells beyond what is wanted is sorted out when it comes */
+        if (of->stays && wanted == 0) {
+            of->poll = cancel(backend, of, P2PI_ABOUT_POLL) ? P2PI_CANCELLED : P2PI_PENDING;
+            return of->poll == P2PI_CANCELLED;
+        }
+        return ((wanted & ~of->asked) == 0 && !of->stale) || ask_poll(backend, of, wanted);
+    default: /* cancelled: asked anew when it has come back */
+        return true;
+    }
+}
+
+static uint32_t about_stream(const p2pi_uring_io *of) {
+    return of->accepts ? P2PI_ABOUT_ACCEPT : P2PI_ABOUT_RECV;
+}
+
+static bool ask_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    uint8_t code = of->accepts ? IORING_OP_ACCEPT : IORING_OP_RECV;
+    struct io_uring_sqe *call = call_about(backend, of, code, about_stream(of));
+    if (call == NULL) {
+        return false;
+    }
+    if (of->accepts) {
+        call->ioprio = IORING_ACCEPT_MULTISHOT;
+        call->accept_flags = SOCK_CLOEXEC;
+    } else {
+        call->ioprio = IORING_RECV_MULTISHOT;
+        call->flags = IOSQE_BUFFER_SELECT; /* group 0; length 0: as much as is left in the buffer */
+    }
+    of->stream = P2PI_PENDING;
+    return true;
+}
+
+static bool advance_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    switch (of->stream) {
+    case P2PI_IDLE: return !of->streaming || ask_stream(backend, of);
+    case P2PI_PENDING:
+        if (of->streaming) {
+            return true;
+        }
+        of->stream = cancel(backend, of, about_stream(of)) ? P2PI_CANCELLED : P2PI_PENDING;
+        return of->stream == P2PI_CANCELLED;
+    default: return true; /* asked anew when it has come back */
+    }
+}
+
+/* Nobody waits for it if it succeeds: then no completion ends the wait that hands it over. */
+static void make_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of, struct io_uring_sqe *call) {
+    if ((of->op->flags & P2P_OP_QUIET) == 0 || backend->quiet_count == P2PI_URING_QUIET_MAX) {
+        return;
+    }
+    call->flags = IOSQE_CQE_SKIP_SUCCESS;
+    call->msg_flags |= MSG_WAITALL; /* a short send is a failure, and so has a completion */
+    backend->quiet[backend->quiet_count++] = of;
+}
+
+/* A send never waits in the kernel: where the peer is half closed it would occupy a kernel thread (the poll that it
+ * waits by tells of POLLRDHUP for ever, and after some tries it goes another way). */
+static void fill_send(p2pi_uring_backend *backend, p2pi_uring_io *of, struct io_uring_sqe *call) {
+    const p2p_op *op = of->op;
+    call->msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    if (op->iov_count == 1) {
+        call->addr = (uint64_t)(uintptr_t)op->iov->base;
+        call->len = op->iov->len < INT32_MAX ? (uint32_t)op->iov->len : INT32_MAX;
+    } else {
+        struct msghdr *message = op->state;
+        message->msg_iov = (struct iovec *)(uintptr_t)op->iov; /* the same type by another name (sys.h) */
+        message->msg_iovlen = op->iov_count;
+        call->addr = (uint64_t)(uintptr_t)message;
+        call->len = 1;
+    }
+    make_quiet(backend, of, call);
+}
+
+static uint8_t request_code(const p2p_op *op) {
+    if (op->iov != NULL) {
+        return op->iov_count == 1 ? IORING_OP_SEND : IORING_OP_SENDMSG;
+    }
+    return op->address != NULL ? IORING_OP_CONNECT : IORING_OP_POLL_ADD; /* of an attempt that has begun: its end */
+}
+
+static bool ask_request(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    struct io_uring_sqe *call = call_about(backend, of, request_code(of->op), P2PI_ABOUT_REQUEST);
+    if (call == NULL) {
+        return false;
+    }
+    if (of->op->iov != NULL) {
+        fill_send(backend, of, call);
+    } else if (of->op->address != NULL) {
+        call->addr = (uint64_t)(uintptr_t)&of->op->address->storage;
+        call->off = of->op->address->length;
+    } else {
+        call->poll32_events = poll_mask(P2P_OUT);
+    }
+    of->request = P2PI_PENDING;
+    return true;
+}
+
+static bool advance_request(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    switch (of->request) {
+    case P2PI_QUEUED: return ask_request(backend, of);
+    case P2PI_UNWANTED:
+        of->request = cancel(backend, of, P2PI_ABOUT_REQUEST) ? P2PI_CANCELLED : P2PI_UNWANTED;
+        return of->request == P2PI_CANCELLED;
+    default: return true;
+    }
+}
+
+static bool arm_wake(p2pi_uring_backend *backend) {
+    if (backend->wake_armed) {
+        return true;
+    }
+    struct io_uring_sqe *call = p2pi_uring_call(&backend->ring, IORING_OP_POLL_ADD, backend->wake[0]);
+    if (call == NULL) {
+        return false;
+    }
+    call->poll32_events = poll_mask(P2P_IN);
+    p2pi_uring_set_name(call, (uint64_t)P2PI_ABOUT_WAKE << P2PI_ABOUT_SHIFT);
+    backend->wake_armed = true;
+    return true;
+}
+
+void p2pi_uring_hand_over(p2pi_uring_backend *backend) {
+    p2pi_uring_io *of;
+    bool room = arm_wake(backend);
+    while (room && (of = backend->first) != NULL) {
+        room = advance_poll(backend, of) && advance_stream(backend, of) && advance_request(backend, of);
+        if (room) {
+            p2pi_uring_unchange(backend, of);
+        }
+    }
+}
+
+/* Its completion carries nothing that could be lost, so it is not waited for: when it comes it names nobody. But the
+ * kernel holds the handle until it has done the work that it puts off. */
+void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    if (of->poll == P2PI_IDLE || (of->poll == P2PI_PENDING && !cancel(backend, of, P2PI_ABOUT_POLL))) {
+        return;
+    }
+    of->poll = P2PI_IDLE;
+    (void)p2pi_uring_wait(&backend->ring, 0, 0);
+    while (p2pi_uring_continue(&backend->ring)) {
+    }
+}
