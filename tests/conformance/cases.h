@@ -16,6 +16,9 @@ extern const case_group interest_cases; /* adding, changing and removing */
 extern const case_group peer_cases;     /* what the other side does */
 extern const case_group stale_cases;    /* closed, duplicated and inherited handles */
 extern const case_group wake_cases;     /* wake, signals, time-outs */
+extern const case_group receive_cases;  /* the optional groups: receive, */
+extern const case_group accept_cases;   /* accept, */
+extern const case_group request_cases;  /* send and connect */
 extern const case_group create_cases;   /* creation that fails */
 extern const case_group posix_cases;    /* files, handle numbers, child processes, signals; empty on Windows */
 extern const case_group win32_cases;    /* WSAPoll and Windows' select; empty elsewhere */

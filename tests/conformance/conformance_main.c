@@ -4,7 +4,8 @@
 const struct CMUnitTest *conformance_cases(size_t *count) {
     static struct CMUnitTest cases[256];
     const case_group *groups[] = { &rule_cases, &interest_cases, &peer_cases, &stale_cases, &wake_cases,
-                                   &create_cases, &posix_cases, &win32_cases };
+                                   &receive_cases, &accept_cases, &request_cases, &create_cases, &posix_cases,
+                                   &win32_cases };
     *count = 0;
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
         for (size_t k = 0; k < groups[i]->count; k++) {

@@ -165,6 +165,9 @@ int harness_create(harness *h) {
     if (h->backend->ops != NULL) {
         h->ops = h->backend->ops;
     }
+    if (h->pool.count > 0) {
+        assert_int_equal(h->ops->pool_bind(h->backend, &h->pool), 0);
+    }
     return h->ops->bind_thread != NULL ? h->ops->bind_thread(h->backend) : 0;
 }
 
@@ -319,10 +322,16 @@ static void note(harness *h, const p2p_backend_event *event) {
     test_io *io = h->ios[slot];
     assert_non_null(io);
     assert_true(io->io.token == event->token); /* else it is about a socket that was detached (B6) */
+    bool heard = event->kind != P2P_EVENT_READY && h->hear != NULL;
+    if (heard) {
+        h->hear(io, event);
+    }
     if (event->kind == P2P_EVENT_DETACHED) {
         h->ios[slot] = NULL;
         free(io->io.state);
         free(io);
+    }
+    if (heard || event->kind == P2P_EVENT_DETACHED) {
         return;
     }
     assert_int_equal(event->kind, P2P_EVENT_READY);

@@ -26,6 +26,7 @@ typedef struct test_io {
     uint32_t now;    /**< flags of the last turn */
     uint32_t seen;   /**< flags of all turns since the test last cleared it */
     unsigned events; /**< how many events, likewise */
+    void *owner;     /**< the test's */
 } test_io;
 
 typedef struct harness {
@@ -35,6 +36,10 @@ typedef struct harness {
     p2p_sys_ops sys; /**< a copy: a test may replace entries at any time */
     p2p_allocator allocator;
     char reason[200];
+
+    p2p_buffer_pool pool; /**< bound by harness_create unless it is empty */
+    /** Gets the events of the optional groups, and DETACHED before its io is freed. NULL: the former are a failure. */
+    void (*hear)(test_io *io, const p2p_backend_event *event);
 
     int capacity;      /**< of the event array given to wait */
     bool in_wait, in_destroy;

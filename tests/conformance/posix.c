@@ -1,6 +1,7 @@
 /* What only POSIX systems have: files as handles, numbers of handles, their limit, child processes, signals; and what
  * they alone show. */
 #include "cases.h"
+#include "groups.h"
 
 #if defined(_WIN32)
 
@@ -156,6 +157,44 @@ static void c23_a_child_that_destroys_its_copy_leaves_the_parent_alone(void **st
     close_pair(ends);
 }
 
+static void finish_all(harness *h, const group_all *all) {
+    if (all->receiving != NULL) {
+        peer_sends(all->receiving, 3000);
+        receive_all(h, all->receiving);
+    }
+    if (all->accepting != NULL) {
+        p2p_handle_t client = tcp_connecting(all->port);
+        while (all->accepting->accepted_count == 0) {
+            if (!all->accepting->armed) {
+                start(h, all->accepting);
+            }
+            turn(h, 10 * MILLISECOND);
+        }
+        os_close(client);
+    }
+    for (uint64_t read = 0; all->sending != NULL && read < all->filled + 5000;) {
+        read = peer_reads(all->sending, read);
+        turn(h, MILLISECOND);
+    }
+    peer_sends(all->waited_for, 1);
+    turn_until(h, all->waited_for->io, P2P_IN);
+}
+
+static void c23_a_child_that_destroys_its_copy_ends_nothing_that_is_under_way(void **state) {
+    harness *h = *state;
+    for (int turns = 0; turns < 4; turns++) {
+        p2p_handle_t hold[2];
+        group_all all = group_start_all(h);
+        for (int waits = 0; waits < turns; waits++) {
+            turn(h, 0);
+        }
+        end_holder(fork_holder(hold, group_destroy, h), hold);
+        finish_all(h, &all);
+        recycle_to(h, 0);
+        forget_all(h);
+    }
+}
+
 /* ---- signals ---- */
 
 static harness *signalled;
@@ -229,6 +268,7 @@ static const struct CMUnitTest cases[] = {
     CASE(c09_a_regular_file_is_refused),
     CASE(c23_a_handle_a_child_inherited_makes_no_wakeups),
     CASE(c23_a_child_that_destroys_its_copy_leaves_the_parent_alone),
+    GROUP_CASE(c23_a_child_that_destroys_its_copy_ends_nothing_that_is_under_way),
     CASE(c47_signals_end_a_wait_early_at_most),
     CASE(c53_a_handle_beyond_fd_setsize_works_or_is_refused),
     CASE(c55_a_shutdown_of_receiving_is_readable),
