@@ -12,7 +12,7 @@
 enum {
     GROUP_SOCKETS_MAX = 64,
     GROUP_ACCEPTED_MAX = 64,
-    FEW_WAITS = 16, /**< that do not block: what ends of its own accord must have ended by then */
+    FEW_WAITS = 16, /**< that do not block and bring nothing: what ends of its own accord must have ended by then */
 };
 
 /** A request, and what came of it. */
@@ -32,7 +32,7 @@ typedef struct group_socket {
     uint8_t salt;            /**< which pattern its bytes have */
     uint64_t sent, received; /**< by the peer, by us */
     bool armed;              /**< a receive or an accept, as far as is known */
-    bool silent;             /**< no RECV and no ACCEPT may come */
+    bool silent;             /**< no RECV and no ACCEPT may come: the last one had no MORE, or it was stopped */
     unsigned recv_events, ends, resets, starved;
     p2p_handle_t accepted[GROUP_ACCEPTED_MAX];
     int accepted_count;
@@ -56,6 +56,8 @@ void use_pool(harness *h, uint32_t count, uint32_t size);
 group_socket *group_attach(harness *h, p2p_handle_t handle, p2p_handle_t peer);
 /** One end of a connection. */
 group_socket *group_connection(harness *h);
+/** The same, where the system has it without a network between: what is full stays full until the peer reads. */
+group_socket *group_pair(harness *h);
 group_socket *group_listener(harness *h, uint16_t *port);
 /** Detach, and wait without blocking until that is over: a few waits must do. */
 void group_detach(harness *h, group_socket *socket);

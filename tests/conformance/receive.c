@@ -31,6 +31,7 @@ static void b06_what_was_received_is_told_before_DETACHED(void **state) {
             use_pool(h, pools[round / 20].count, pools[round / 20].size);
         }
         group_socket *socket = group_connection(h);
+        h->capacity = round % 2 == 0 ? 1 : 64; /* with room for one, more is left to be told */
         start(h, socket);
         for (uint32_t i = 0; i < round % 5; i++) {
             peer_sends(socket, next_random(&seed) % 40000 + 1);
@@ -42,7 +43,7 @@ static void b06_what_was_received_is_told_before_DETACHED(void **state) {
         group_detach(h, socket);
         read_rest(socket);
         assert_int_equal(socket->received, socket->sent);
-        recycle_to(h, round % 2); /* what is lent stays so */
+        recycle_to(h, round % 3); /* what is lent stays so */
     }
 }
 
@@ -87,7 +88,12 @@ static void b08_with_MORE_a_receive_goes_on(void **state) {
     expect_quiet(h, 5 * MILLISECOND);
     for (int i = 0; i < 200; i++) {
         peer_sends(socket, 10);
-        receive_all(h, socket); /* which starts it again only without MORE */
+        turn_until_received(h, socket, socket->sent);
+        if (!socket->armed) { /* without MORE it is over */
+            peer_sends(socket, 10);
+            expect_quiet(h, MILLISECOND);
+            start(h, socket);
+        }
     }
     expect_idle(h, 20 * MILLISECOND);
     assert_int_equal(socket->starved + socket->ends + socket->resets, 0);
@@ -212,6 +218,13 @@ static void send_to_all(group_socket *const *sockets, uint64_t each, uint32_t *s
     }
 }
 
+/* A stop may be under way when the next start comes. */
+static void stopped(harness *h, uint32_t *seed) {
+    if (h->ops->submit != NULL && next_random(seed) % 2 == 0) {
+        assert_int_equal(h->ops->submit(h->backend), 0);
+    }
+}
+
 /* Several connections share a pool; buffers go back late, in pieces; receives are stopped and started at any time. */
 static void pass_through(harness *h, uint64_t each, uint32_t lent_max, bool restless) {
     group_socket *sockets[TOGETHER];
@@ -230,6 +243,7 @@ static void pass_through(harness *h, uint64_t each, uint32_t lent_max, bool rest
         for (int i = 0; i < TOGETHER; i++) {
             if (restless && sockets[i]->armed && next_random(&seed) % 3 == 0) {
                 stop(h, sockets[i]);
+                stopped(h, &seed);
             }
             if (!sockets[i]->armed && (!restless || next_random(&seed) % 3 != 0)) {
                 start(h, sockets[i]);

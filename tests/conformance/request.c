@@ -67,7 +67,7 @@ static void b10_a_send_without_room_waits_quietly(void **state) {
     harness *h = *state;
     need_requests(h);
     for (int round = 0; round < 6; round++) {
-        group_socket *socket = group_connection(h);
+        group_socket *socket = group_pair(h);
         if (round & 1) {
             os_shutdown_send(socket->peer); /* which polls tell of again and again */
         }
@@ -94,7 +94,7 @@ static void b10_a_send_to_who_has_gone_fails(void **state) {
     need_requests(h);
     for (uint32_t flags = 0; flags <= P2P_OP_QUIET; flags += P2P_OP_QUIET) {
         for (int full = 0; full < 2; full++) {
-            group_socket *socket = group_connection(h);
+            group_socket *socket = full ? group_pair(h) : group_connection(h);
             if (full) {
                 fill_up(socket);
                 send_pattern(h, socket, 0, 5000, 1, flags);
@@ -246,7 +246,7 @@ static void b10_a_send_that_waits_can_be_cancelled(void **state) {
     harness *h = *state;
     need_requests(h);
     for (int turns = 0; turns < 4; turns++) {
-        group_socket *socket = group_connection(h);
+        group_socket *socket = group_pair(h);
         fill_up(socket);
         for (int i = 0; i < 3; i++) { /* the next one is not confused with it */
             send_pattern(h, socket, 0, 5000, 1 + (uint32_t)i, i == 2 ? P2P_OP_QUIET : 0);
@@ -332,7 +332,7 @@ static void b06_requests_are_done_before_DETACHED(void **state) {
     harness *h = *state;
     need_requests(h);
     for (int round = 0; round < 12; round++) {
-        group_socket *socket = group_connection(h);
+        group_socket *socket = group_pair(h);
         if (round & 1) {
             fill_up(socket);
         }
