@@ -223,7 +223,7 @@ static int not_here(const p2p_backend_env *env, const char *call, int os_result)
         { ENOSYS, "the kernel has no such call" },
         { EPERM, "forbidden by a seccomp filter or by kernel.io_uring_disabled" },
         { EACCES, "forbidden by a security module" },
-        { ENOMEM, "more than RLIMIT_MEMLOCK allows" },
+        { ENOMEM, "more than RLIMIT_MEMLOCK allows, or no memory" },
         { EINVAL, "the kernel does not know what is asked for" },
     };
     int result = p2pi_create_failed(env, call, os_result);
@@ -246,6 +246,20 @@ static int open_ring(p2pi_uring_backend *backend, const char **call) {
                           IORING_SETUP_TASKRUN_FLAG;
     int result = p2pi_uring_open(&backend->ring, backend->sys, best, call);
     return result == -EINVAL ? p2pi_uring_open(&backend->ring, backend->sys, 0, call) : result;
+}
+
+/* A kernel without such buffers gets the smaller table. A lack of memory is a refusal: else it would depend on what
+ * others use which table a loop gets. */
+static int reserve_buffers(p2pi_uring_backend *backend, const p2p_backend_env *env, bool polls_only) {
+    uint32_t count = env->receive_buffers > 0 ? env->receive_buffers : 1;
+    int result = polls_only ? -EINVAL : p2pi_uring_buffers_reserve(backend, count);
+    if (result == -ENOMEM) {
+        return not_here(env, "io_uring: receive buffers", result);
+    }
+    if (result < 0) {
+        backend->head.ops = &p2pi_backend_io_uring_poll;
+    }
+    return 0;
 }
 
 static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls_only) {
@@ -273,12 +287,15 @@ static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls
         result = p2pi_create_failed(env, "wake_open", result);
         goto fail_wake;
     }
-    if (polls_only || !p2pi_uring_buffers_possible(backend)) {
-        backend->head.ops = &p2pi_backend_io_uring_poll;
+    result = reserve_buffers(backend, env, polls_only);
+    if (result < 0) {
+        goto fail_buffers;
     }
     *out = &backend->head;
     return 0;
 
+fail_buffers:
+    env->sys->wake_close(backend->wake);
 fail_wake:
     p2pi_uring_close(&backend->ring);
 fail_ring:

@@ -58,7 +58,8 @@ typedef struct p2pi_uring_backend {
     p2pi_uring_io *quiet[P2PI_URING_QUIET_MAX];
     uint32_t quiet_count;
     p2p_buffer_pool pool;
-    struct io_uring_buf_ring *buffers; /* those that the kernel has */
+    uint32_t buffers_reserved; /* room in the ring of those that the kernel has */
+    struct io_uring_buf_ring *buffers;
     size_t buffers_size;
     uint16_t buffers_tail;
     struct p2pi_uring_use {
@@ -98,7 +99,8 @@ int p2pi_uring_tell_quiet(p2pi_uring_backend *backend, p2p_backend_event *out, i
 
 /* ---- io_uring_buffers.c ---- */
 
-bool p2pi_uring_buffers_possible(p2pi_uring_backend *backend);
+/* The kernel makes the ring for them, or says why not. */
+int p2pi_uring_buffers_reserve(p2pi_uring_backend *backend, uint32_t count);
 int p2pi_uring_pool_bind(p2p_backend *head, const p2p_buffer_pool *pool);
 void p2pi_uring_buf_recycle(p2p_backend *head, uint32_t buffer_index);
 /* Bytes were received into a buffer, behind those before. @return at which offset. */

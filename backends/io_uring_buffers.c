@@ -20,22 +20,20 @@ typedef struct registration { /* struct io_uring_buf_reg; the flags are called `
 
 _Static_assert(sizeof(registration) == sizeof(struct io_uring_buf_reg), "the same layout");
 
-static int register_ring(p2pi_uring_backend *backend, uint32_t count) {
+int p2pi_uring_buffers_reserve(p2pi_uring_backend *backend, uint32_t count) {
     registration ring;
     memset(&ring, 0, sizeof(ring));
+    if (count == backend->buffers_reserved) {
+        return 0;
+    }
+    if (backend->buffers_reserved > 0) {
+        (void)backend->sys->uring_register(backend->ring.handle, IORING_UNREGISTER_PBUF_RING, &ring, 1);
+    }
     ring.count = count;
     ring.flags = IN_RING_MEMORY | IN_PIECES;
-    return backend->sys->uring_register(backend->ring.handle, IORING_REGISTER_PBUF_RING, &ring, 1);
-}
-
-static int unregister_ring(p2pi_uring_backend *backend) {
-    registration ring;
-    memset(&ring, 0, sizeof(ring));
-    return backend->sys->uring_register(backend->ring.handle, IORING_UNREGISTER_PBUF_RING, &ring, 1);
-}
-
-bool p2pi_uring_buffers_possible(p2pi_uring_backend *backend) {
-    return register_ring(backend, 1) >= 0 && unregister_ring(backend) >= 0;
+    int result = backend->sys->uring_register(backend->ring.handle, IORING_REGISTER_PBUF_RING, &ring, 1);
+    backend->buffers_reserved = result < 0 ? 0 : count;
+    return result < 0 ? result : 0;
 }
 
 static void provide(p2pi_uring_backend *backend, uint32_t index) {
@@ -54,7 +52,7 @@ int p2pi_uring_pool_bind(p2p_backend *head, const p2p_buffer_pool *pool) {
         return -ENOMEM;
     }
     memset(backend->use, 0, pool->count * sizeof(*backend->use));
-    int result = register_ring(backend, pool->count);
+    int result = p2pi_uring_buffers_reserve(backend, pool->count);
     if (result < 0) {
         return result;
     }

@@ -165,6 +165,7 @@ static int instantiate(p2p_event_loop_t *loop, const p2p_backend_ops *ops, p2p_b
         .sys = loop->sys,
         .reason = reason,
         .reason_size = sizeof reason,
+        .receive_buffers = loop->options.receive_buffers,
     };
     p2p_backend *backend = NULL;
     p2pi_clear_error();

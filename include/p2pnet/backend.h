@@ -113,6 +113,8 @@ struct p2p_backend_env {
     const p2p_sys_ops *sys;
     char *reason; /**< on failure: why, in words, zero-terminated */
     size_t reason_size;
+    uint32_t receive_buffers; /**< how many pool_bind will bring; 0: not known yet */
+    uint32_t reserved;
 };
 
 /**

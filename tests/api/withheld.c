@@ -191,6 +191,24 @@ static void loops_are_made_until_locked_memory_runs_out(void **state) {
     }
 }
 
+/* The rings fit, the buffers' ring does not: no loop that later fails, or that quietly is another backend. */
+static void the_ring_of_receive_buffers_counts_too(void **state) {
+    (void)state;
+    restraint r = { limit_locked_memory, 256 * 1024, P2P_EVENT_LOOP_OPTIONS_INIT, false };
+    needs_locked_memory_counted();
+    r.options.backend = "io_uring,epoll";
+    assert_string_equal(try_under(&r).name, "io_uring");
+    r.options.receive_buffers = 16384; /* 256 KiB of it */
+    r.options.receive_buffer_size = 4096;
+    attempt a = try_under(&r);
+    expect_refused(&a, "RLIMIT_MEMLOCK");
+    assert_string_equal(a.name, "epoll");
+    r.options.backend = "io_uring";
+    a = try_under(&r);
+    assert_string_equal(p2p_error_name(a.error), "P2P_ERR_NOT_SUPPORTED");
+    expect_refused(&a, "RLIMIT_MEMLOCK");
+}
+
 /* ---- the administrator ---- */
 
 static const char sysctl[] = "/proc/sys/kernel/io_uring_disabled";
@@ -264,6 +282,7 @@ int main(int argc, char **argv) {
         CASE(a_filter_that_denies_io_uring_is_a_reason),
         CASE(without_locked_memory_io_uring_is_not_to_be_had),
         CASE(loops_are_made_until_locked_memory_runs_out),
+        CASE(the_ring_of_receive_buffers_counts_too),
         cmocka_unit_test_setup_teardown(disabled_by_the_administrator_is_a_reason, fixture_setup,
                                         restore_and_tear_down),
     };

@@ -153,6 +153,7 @@ int harness_create(harness *h) {
     h->env.sys = &h->sys;
     h->env.reason = h->reason;
     h->env.reason_size = sizeof(h->reason);
+    h->env.receive_buffers = h->pool.count;
     h->backend = NULL;
     int result = h->ops->create(&h->backend, &h->env);
     /* The environment is gone after create; allocator and sys are not. */
