@@ -280,6 +280,28 @@ static void b08_stopped_and_started_again_a_receive_loses_nothing(void **state) 
     }
 }
 
+static void b08_started_again_while_a_stop_is_under_way_a_receive_goes_on(void **state) {
+    harness *h = *state;
+    need_receive(h);
+    use_pool(h, 4, 4096);
+    group_socket *socket = group_connection(h);
+    uint32_t seed = 8;
+    for (int round = 0; round < 64; round++) {
+        if (!socket->armed) {
+            start(h, socket);
+        }
+        if (round & 1) {
+            turn_and_recycle(h, 0);
+        }
+        peer_sends(socket, round & 2 ? 6000 : 0);
+        stop(h, socket);
+        stopped(h, &seed);
+        start(h, socket);
+        peer_sends(socket, 100);
+        receive_all(h, socket);
+    }
+}
+
 static void b09_what_is_lent_is_not_overwritten(void **state) {
     harness *h = *state;
     need_receive(h);
@@ -398,6 +420,7 @@ static const struct CMUnitTest cases[] = {
     GROUP_CASE(b08_nothing_is_received_once_a_stop_has_taken_effect),
     GROUP_CASE(b08_every_byte_comes_in_order),
     GROUP_CASE(b08_stopped_and_started_again_a_receive_loses_nothing),
+    GROUP_CASE(b08_started_again_while_a_stop_is_under_way_a_receive_goes_on),
     GROUP_CASE(b09_what_is_lent_is_not_overwritten),
     GROUP_CASE(b09_a_pool_of_one_is_whole_again_after_each_piece),
     GROUP_CASE(b09_a_pool_that_finds_no_memory_is_refused),
