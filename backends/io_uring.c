@@ -148,9 +148,9 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     bool something = something_to_tell(backend);
     int result = 0;
     p2pi_uring_hand_over(backend);
-    bool all = backend->first == NULL;
+    bool hurry = something || backend->first != NULL || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
     if (!something || p2pi_uring_pending(&backend->ring) > 0) {
-        result = p2pi_uring_wait(&backend->ring, something || !all ? 0 : 1, something || !all ? 0 : timeout_ns);
+        result = p2pi_uring_wait(&backend->ring, hurry ? 0 : 1, hurry ? 0 : timeout_ns);
     }
     int stored = p2pi_uring_tell_finished(backend, out, capacity);
     stored += p2pi_uring_tell_quiet(backend, out + stored, capacity - stored);

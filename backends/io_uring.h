@@ -34,13 +34,15 @@ typedef struct p2pi_uring_io {
     bool stale;                    /* it has told of one, and is to look again */
     bool streaming;                /* a receive or an accept is wanted */
     bool accepts;                  /* which of them */
-    bool changed, finished;        /* in which lists */
+    bool changed, finished, quiet; /* in which lists */
     bool checked;                  /* the handle is one that can be polled */
     bool detaching;
 } p2pi_uring_io;
 
-/* Successful sends whose completion nobody waits for make none; what is known of them is that no failure has come. */
-#define P2PI_URING_QUIET_MAX 32u
+/* Sends whose success nobody waits for make no completion then; that none has come is what is known of them. While the
+ * backend waits it keeps their memory, so it waits with a few of them only. */
+#define P2PI_URING_QUIET_MAX 512u
+#define P2PI_URING_QUIET_WAITING_MAX 32u
 
 typedef struct p2pi_uring_backend {
     p2p_backend head;

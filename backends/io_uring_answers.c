@@ -218,16 +218,24 @@ static int32_t size_of(const p2p_op *op) {
     return (int32_t)size;
 }
 
+static void no_longer_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    uint32_t i = 0;
+    while (backend->quiet[i] != of) {
+        i++;
+    }
+    backend->quiet[i] = backend->quiet[--backend->quiet_count];
+    of->quiet = false;
+}
+
 /* A send of which there is a completion is not one that succeeded quietly. */
 static void sort_out_failed(p2pi_uring_backend *backend) {
     uint32_t head, tail = p2pi_uring_completions(&backend->ring, &head);
     for (; head != tail; head++) {
         uint64_t name = p2pi_uring_name(p2pi_uring_completion(&backend->ring, head));
         bool about_request = (uint32_t)name >> P2PI_ABOUT_SHIFT == P2PI_ABOUT_REQUEST;
-        for (uint32_t i = 0; about_request && i < backend->quiet_count; i++) {
-            if (backend->quiet[i] == named(backend, name)) {
-                backend->quiet[i] = backend->quiet[--backend->quiet_count];
-            }
+        p2pi_uring_io *of = about_request ? named(backend, name) : NULL;
+        if (of != NULL && of->quiet) {
+            no_longer_quiet(backend, of);
         }
     }
 }
@@ -241,6 +249,7 @@ int p2pi_uring_tell_quiet(p2pi_uring_backend *backend, p2p_backend_event *out, i
     sort_out_failed(backend);
     while (backend->quiet_count > 0 && stored < capacity) {
         p2pi_uring_io *of = backend->quiet[--backend->quiet_count];
+        of->quiet = false;
         stored += request_done(backend, of, size_of(of->op), out + stored);
     }
     return stored;

@@ -145,6 +145,7 @@ static void make_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of, struct io
     call->flags = IOSQE_CQE_SKIP_SUCCESS;
     call->msg_flags |= MSG_WAITALL; /* a short send is a failure, and so has a completion */
     backend->quiet[backend->quiet_count++] = of;
+    of->quiet = true;
 }
 
 /* A send never waits in the kernel: where the peer is half closed it would occupy a kernel thread (the poll that it

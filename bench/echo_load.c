@@ -1,26 +1,34 @@
 /*
- * Load for an echo server, by bare poll(): never the library under test on both ends. Each connection keeps `depth`
+ * Load for an echo server, by bare epoll: never the library under test on both ends. Each connection keeps `depth`
  * messages in flight until it has sent its share, and compares every byte that comes back.
  *
- *   echo_load PORT [connections 100] [depth 1] [size 64] [messages a connection 200]
+ *   echo_load PORT [connections 100] [depth 1] [size 64] [messages a connection 200] [wait]
  *
- * Prints one line: messages, seconds, messages a second. Exit status 1 when anything came back wrong.
+ * Prints one line: messages, seconds, messages a second. With `wait` it first prints "connected", when all connections
+ * are there and each has carried one message, and begins when its input ends. Exit status 1 when anything came back
+ * wrong.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef struct connection {
+    int fd;
+    uint32_t events;
     uint64_t sent, received; /* bytes */
 } connection;
+
+static int epoll;
 
 static size_t frame_size;
 static uint8_t *frame; /* header and payload, the same in every message */
@@ -57,8 +65,15 @@ static int connect_to(uint16_t port) {
     return fd;
 }
 
-/* Send up to the byte `limit`, a round's frames in one call; what the system does not take waits for POLLOUT. */
-static void send_some(struct pollfd *poll_entry, connection *c, uint64_t limit) {
+static void wait_for(connection *c, uint32_t events) {
+    if (c->events == events) return;
+    struct epoll_event event = { .events = events, .data.ptr = c };
+    if (epoll_ctl(epoll, c->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, c->fd, &event) < 0) fail("epoll_ctl");
+    c->events = events;
+}
+
+/* Send up to the byte `limit`, a round's frames in one call; what the system does not take waits for room. */
+static void send_some(connection *c, uint64_t limit) {
     static uint8_t batch[1 << 20];
     while (c->sent < limit) {
         size_t length = 0;
@@ -70,11 +85,11 @@ static void send_some(struct pollfd *poll_entry, connection *c, uint64_t limit) 
             length += piece;
             at += piece;
         }
-        ssize_t n = send(poll_entry->fd, batch, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = send(c->fd, batch, length, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0) break;
         c->sent += (uint64_t)n;
     }
-    poll_entry->events = (short)(c->sent < limit ? POLLIN | POLLOUT : POLLIN);
+    wait_for(c, c->sent < limit ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void check(const uint8_t *data, size_t length, uint64_t at) {
@@ -91,9 +106,9 @@ static void check(const uint8_t *data, size_t length, uint64_t at) {
     }
 }
 
-static void receive_some(int fd, connection *c) {
+static void receive_some(connection *c) {
     static uint8_t buffer[1 << 18];
-    ssize_t n = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    ssize_t n = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
     if (n < 0) return;
     if (n == 0) {
         fprintf(stderr, "the server closed\n");
@@ -103,40 +118,67 @@ static void receive_some(int fd, connection *c) {
     c->received += (uint64_t)n;
 }
 
+/* Until each connection has had `total` bytes back. */
+static void exchange(connection *connections, size_t count, uint64_t total, uint64_t depth) {
+    struct epoll_event events[512];
+    size_t open = count;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t limit = connections[i].received + depth * frame_size;
+        send_some(&connections[i], limit < total ? limit : total);
+    }
+    while (open > 0) {
+        int ready = epoll_wait(epoll, events, 512, 30000);
+        if (ready == 0) {
+            fprintf(stderr, "no answer for 30 s\n");
+            exit(1);
+        }
+        for (int i = 0; i < ready; i++) {
+            connection *c = events[i].data.ptr;
+            if (c->received == total) continue;
+            if ((events[i].events & ~(uint32_t)EPOLLOUT) != 0) receive_some(c);
+            uint64_t limit = (c->received / frame_size + depth) * frame_size;
+            send_some(c, limit < total ? limit : total);
+            if (c->received == total) open--;
+        }
+    }
+}
+
+static void raise_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) fail("getrlimit");
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0) fail("setrlimit");
+}
+
 int main(int argc, char **argv) {
     uint16_t port = (uint16_t)argument(argc, argv, 1, 8080);
     size_t count = (size_t)argument(argc, argv, 2, 100);
     uint64_t depth = (uint64_t)argument(argc, argv, 3, 1);
     make_frame((size_t)argument(argc, argv, 4, 64));
     uint64_t total = (uint64_t)argument(argc, argv, 5, 200) * frame_size;
-    struct pollfd *fds = calloc(count, sizeof *fds);
+    bool waits = argc > 6 && strcmp(argv[6], "wait") == 0;
+    raise_limit();
+    epoll = epoll_create1(0);
     connection *connections = calloc(count, sizeof *connections);
-    if (fds == NULL || connections == NULL) fail("calloc");
-    for (size_t i = 0; i < count; i++) fds[i] = (struct pollfd){ .fd = connect_to(port), .events = POLLIN };
+    if (epoll < 0 || connections == NULL) fail("epoll_create1, calloc");
+    for (size_t i = 0; i < count; i++) connections[i].fd = connect_to(port);
+    if (waits) {
+        exchange(connections, count, frame_size, 1);
+        total += frame_size;
+        puts("connected");
+        fflush(stdout);
+        while (getchar() != EOF) {
+        }
+    }
 
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (size_t open = count; open > 0;) {
-        open = 0;
-        for (size_t i = 0; i < count; i++) {
-            connection *c = &connections[i];
-            if (fds[i].fd >= 0 && (fds[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0) receive_some(fds[i].fd, c);
-            if (c->received == total) continue;
-            uint64_t limit = (c->received / frame_size + depth) * frame_size;
-            send_some(&fds[i], c, limit < total ? limit : total);
-            open++;
-        }
-        if (open > 0 && poll(fds, count, 30000) == 0) {
-            fprintf(stderr, "no answer for 30 s\n");
-            return 1;
-        }
-    }
+    exchange(connections, count, total, depth);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
-    double messages = (double)total / (double)frame_size * (double)count;
+    double messages = (double)(total / frame_size - waits) * (double)count;
     printf("%.0f messages, %.3f s, %.0f messages/s\n", messages, seconds, messages / seconds);
-    for (size_t i = 0; i < count; i++) close(fds[i].fd);
-    free(fds);
+    for (size_t i = 0; i < count; i++) close(connections[i].fd);
     free(connections);
     free(frame);
     return 0;
