@@ -84,8 +84,11 @@ static int recv_start(p2p_backend *head, p2p_io *io) {
     return stream(head, io, true, false);
 }
 
+/* Most stops are short. The kernel is told only when something has been received after all. */
 static int recv_stop(p2p_backend *head, p2p_io *io) {
-    return stream(head, io, false, false);
+    (void)head;
+    p2pi_uring_io_of(io)->streaming = false;
+    return 0;
 }
 
 static int accept_start(p2p_backend *head, p2p_io *io) {
@@ -150,7 +153,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     p2pi_uring_hand_over(backend);
     bool hurry = something || backend->first != NULL || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
     if (!something || p2pi_uring_pending(&backend->ring) > 0) {
-        result = p2pi_uring_wait(&backend->ring, hurry ? 0 : 1, hurry ? 0 : timeout_ns);
+        result = p2pi_uring_wait(&backend->ring, hurry || timeout_ns == 0 ? 0 : 1, hurry ? 0 : timeout_ns);
     }
     int stored = p2pi_uring_tell_finished(backend, out, capacity);
     stored += p2pi_uring_tell_quiet(backend, out + stored, capacity - stored);

@@ -111,6 +111,8 @@ static int streamed(p2pi_uring_backend *backend, p2pi_uring_io *of, const struct
     } else {
         of->stream = P2PI_IDLE;
         of->streaming = of->streaming && cancelled; /* wanted again since */
+    }
+    if (!more || !of->streaming) {
         go_on(backend, of);
     }
     *out = event;

@@ -3,7 +3,7 @@
 # neither of which depends on how busy the machine is. Each is counted for two amounts of messages, and the difference
 # divided, so that starting, connecting and ending cancel out.
 #
-#   bench/cost.sh [backend…]        default: epoll poll select; build/release must be built
+#   bench/cost.sh [backend…]        default: epoll poll select io_uring; build/release must be built
 #   CONNECTIONS=100 SIZE=64 DEPTHS="1 16" bench/cost.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,11 @@ serve() {
     # strace runs the server as its child; valgrind is the server.
     pid=$(pgrep -P "$wrapper" || echo "$wrapper")
     kill -TERM "$pid"
+    # Valgrind holds signals back while io_uring_enter waits, so something has to happen.
+    while kill -0 "$wrapper" 2>/dev/null; do
+        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || true
+        sleep 0.05
+    done
     wait "$wrapper"
 }
 
@@ -51,7 +56,7 @@ difference() {
 
 printf '%d connections, %d bytes; a message echoed through on_message costs\n' "$connections" "$size"
 printf '%-8s %10s %14s %14s\n' backend 'in flight' 'system calls' instructions
-[ $# -gt 0 ] || set -- epoll poll select
+[ $# -gt 0 ] || set -- epoll poll select io_uring
 for backend in "$@"; do
     for depth in ${DEPTHS:-1 16}; do
         calls=$(difference system_calls "$depth" "$backend")

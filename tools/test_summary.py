@@ -10,7 +10,7 @@ import sys
 import xml.etree.ElementTree as xml
 
 
-BACKENDS = "epoll poll select io_uring kqueue kqueue_emulated wsapoll afd".split()
+BACKENDS = "epoll poll select io_uring io_uring_poll kqueue kqueue_emulated wsapoll afd".split()
 
 
 def read(path):

@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 
-BACKENDS = "epoll poll select kqueue io_uring wsapoll afd".split()
+BACKENDS = "epoll poll select kqueue io_uring io_uring_poll wsapoll afd".split()
 OS_MACROS = re.compile(r"\b(_WIN32|_WIN64|WIN32|__MINGW\w*|_MSC_VER|__CYGWIN__|__linux(__)?|linux|__ANDROID__"
                        r"|__APPLE__|__MACH__|__(Free|Net|Open)BSD__|__DragonFly__|__sun|__unix(__)?)\b")
 ALLOCATION = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup|strndup|aligned_alloc|posix_memalign)"
