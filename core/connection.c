@@ -239,7 +239,7 @@ void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 /* Bytes received. The usual case has a short way: whole messages, all for on_message. */
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->stats.bytes_in += length;
-    if (sock->remainder) { /* reads on only for the end */
+    if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
         p2pi_connection_pump(sock);
         return;
     }

@@ -151,6 +151,22 @@ static void the_end_and_errors_are_told_once(void **state) {
     p2p_socket_close(c);
 }
 
+/* A receive that was stopped may have been under way. */
+static void what_comes_after_a_broken_frame_is_no_message(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = native_loop();
+    p2p_socket_t *sock = add_connection(loop);
+    journal_take();
+    mock_receive(token_of(sock), "\377\377\377\377", 4, P2P_MORE);
+    mock_receive_text(token_of(sock), "never", P2P_MORE);
+    mock_turn(loop);
+    mock_receive_text(token_of(sock), "never", P2P_MORE);
+    mock_turn(loop);
+    EXPECT_JOURNAL("wait(0) error(TOO_LONG) recv_stop(0) wait(0)");
+    assert_int_equal(mock.lent, 0);
+    end(loop, sock);
+}
+
 static void fill_output(p2p_socket_t *sock) {
     static uint8_t data[60000];
     while (p2p_message_send_data(sock, data, sizeof data) == 0) {
@@ -660,6 +676,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(B8_a_receive_without_MORE_is_started_again),
         MOCK_CASE(B9_NO_BUFFERS_is_no_end_and_arms_again_in_the_next_turn),
         MOCK_CASE(the_end_and_errors_are_told_once),
+        MOCK_CASE(what_comes_after_a_broken_frame_is_no_message),
         MOCK_CASE(B9_a_paused_connection_holds_no_buffers),
         MOCK_CASE(an_event_under_way_does_not_undo_a_stop),
         MOCK_CASE(B7_a_stale_RECV_gives_its_buffer_back),
