@@ -129,8 +129,19 @@ static int request_done(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t 
     return 1;
 }
 
+/* A send of which there is a completion is not one that succeeded quietly. */
+static void not_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    for (uint32_t i = 0; of->quiet && i < backend->quiet_count; i++) {
+        if (backend->quiet[i] == of) {
+            backend->quiet[i] = backend->quiet[--backend->quiet_count];
+            of->quiet = false;
+        }
+    }
+}
+
 static int requested(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t result, p2p_backend_event *out) {
     const p2p_op *op = of->op;
+    not_quiet(backend, of); /* it may come while nothing is said of the others */
     if (result == -EAGAIN && op->iov != NULL && of->request == P2PI_PENDING) {
         of->request = P2PI_WAITING;
         go_on(backend, of);
@@ -220,24 +231,14 @@ static int32_t size_of(const p2p_op *op) {
     return (int32_t)size;
 }
 
-static void no_longer_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
-    uint32_t i = 0;
-    while (backend->quiet[i] != of) {
-        i++;
-    }
-    backend->quiet[i] = backend->quiet[--backend->quiet_count];
-    of->quiet = false;
-}
-
-/* A send of which there is a completion is not one that succeeded quietly. */
 static void sort_out_failed(p2pi_uring_backend *backend) {
     uint32_t head, tail = p2pi_uring_completions(&backend->ring, &head);
     for (; head != tail; head++) {
         uint64_t name = p2pi_uring_name(p2pi_uring_completion(&backend->ring, head));
         bool about_request = (uint32_t)name >> P2PI_ABOUT_SHIFT == P2PI_ABOUT_REQUEST;
         p2pi_uring_io *of = about_request ? named(backend, name) : NULL;
-        if (of != NULL && of->quiet) {
-            no_longer_quiet(backend, of);
+        if (of != NULL) {
+            not_quiet(backend, of);
         }
     }
 }

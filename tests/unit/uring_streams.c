@@ -511,6 +511,41 @@ static void no_quiet_send_is_done_while_calls_are_not_taken(void **state) {
     turn();
 }
 
+static void no_quiet_send_is_done_while_completions_are_kept(void **state) {
+    (void)state;
+    kernel.completion_room = 8;
+    start("io_uring");
+    turn();
+    p2p_op *one = send_of(attach(0, 0), 1, P2P_OP_QUIET), *two = send_of(attach(1, 0), 1, P2P_OP_QUIET);
+    for (int i = 0; i < 8; i++) completes(0, 0, 0);
+    answers(IORING_OP_SEND, -EPIPE); /* its completion finds no room */
+    turn();
+    expect_send(io_at(0), true);
+    expect_send(io_at(1), true);
+    expect_done(one, -EPIPE);
+    assert_int_equal(turn_with(64, -1), 1);
+    expect_done(two, 5);
+    turn();
+}
+
+/* Its completion is read while nothing can be said of the others. */
+static void a_quiet_send_that_failed_is_not_done_again_later(void **state) {
+    (void)state;
+    start("io_uring");
+    turn();
+    p2p_op *one = send_of(attach(0, 0), 1, P2P_OP_QUIET), *two = send_of(attach(1, 0), 1, P2P_OP_QUIET);
+    answers(IORING_OP_SEND, -EPIPE);
+    kernel.takes = 1;
+    turn();
+    expect_send(io_at(0), true);
+    expect_done(one, -EPIPE);
+    kernel.takes = UINT32_MAX;
+    turn();
+    expect_send(io_at(1), true);
+    expect_done(two, 5);
+    turn();
+}
+
 static void quiet_sends_are_told_of_one_by_one(void **state) {
     (void)state;
     start("io_uring");
@@ -803,6 +838,8 @@ int main(int argc, char **argv) {
         URING_CASE(a_quiet_send_with_a_completion_is_told_once),
         URING_CASE(some_sends_are_quiet_at_a_time),
         URING_CASE(no_quiet_send_is_done_while_calls_are_not_taken),
+        URING_CASE(no_quiet_send_is_done_while_completions_are_kept),
+        URING_CASE(a_quiet_send_that_failed_is_not_done_again_later),
         URING_CASE(quiet_sends_are_told_of_one_by_one),
         URING_CASE(a_request_that_was_not_handed_over_makes_no_call),
         URING_CASE(a_send_that_waits_for_room_can_be_cancelled),
