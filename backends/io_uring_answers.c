@@ -61,7 +61,8 @@ static int polled(p2pi_uring_backend *backend, p2pi_uring_io *of, const struct i
     uint32_t flags = completion->res > 0 ? flags_of(completion->res) : failed ? P2P_ERR : 0;
     bool telling = only(flags, wanted) != 0;
     if (completion->flags & IORING_CQE_F_MORE) {
-        of->stale = telling;
+        of->stale |= telling;
+        of->asked &= (uint8_t)~flags; /* it won't tell this again: not to who wants it later, either */
     } else {
         of->poll = P2PI_IDLE;
         of->stays = completion->res > 0 && wanted != 0 && !telling;

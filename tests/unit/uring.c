@@ -375,6 +375,63 @@ static void a_lasting_poll_is_cancelled_when_nothing_is_wanted(void **state) {
     expect_poll(io, POLLIN, 0);
 }
 
+/* It tells of a change once. What was not wanted then may be wanted later, and be there still. */
+static void what_a_lasting_poll_told_in_vain_is_asked_again(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling_for_long(io, P2P_OUT);
+    want(io, P2P_IN | P2P_OUT);
+    turn();
+    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+    want(io, P2P_OUT);
+    completes(poll, POLLIN, IORING_CQE_F_MORE);
+    turn();
+    turn();
+    want(io, P2P_IN | P2P_OUT);
+    turn();
+    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+}
+
+/* Two completions in a row: it is to look afresh, whatever the second one says. */
+static void a_lasting_poll_looks_afresh_once_it_told_something(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling_for_long(io, P2P_OUT);
+    completes(poll, POLLOUT, IORING_CQE_F_MORE);
+    completes(poll, POLLRDHUP, IORING_CQE_F_MORE);
+    turn();
+    expect_ready(io, P2P_OUT);
+    turn();
+    expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
+}
+
+static void a_change_that_came_too_early_is_tried_again(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling_for_long(io, P2P_OUT);
+    want(io, P2P_IN | P2P_OUT);
+    turn();
+    uint64_t change = expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+    completes(change, -EALREADY, 0);
+    completes(poll, POLLRDHUP, IORING_CQE_F_MORE); /* what it was at work on */
+    turn();
+    turn();
+    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+    want(io, 0);
+    turn();
+    completes(expect_cancel(poll), -EALREADY, 0);
+    turn();
+    turn();
+    change = expect_cancel(poll);
+    completes(poll, -ECANCELED, 0);
+    completes(change, -ENOENT, 0);
+    turn();
+    turn();
+}
+
 static void a_change_that_came_too_late_is_not(void **state) {
     (void)state;
     start("io_uring");
@@ -627,6 +684,9 @@ int main(int argc, char **argv) {
         URING_CASE(interest_that_shrinks_makes_no_call),
         URING_CASE(what_nobody_wants_makes_the_next_poll_a_lasting_one),
         URING_CASE(a_lasting_poll_is_cancelled_when_nothing_is_wanted),
+        URING_CASE(what_a_lasting_poll_told_in_vain_is_asked_again),
+        URING_CASE(a_lasting_poll_looks_afresh_once_it_told_something),
+        URING_CASE(a_change_that_came_too_early_is_tried_again),
         URING_CASE(a_change_that_came_too_late_is_not),
         URING_CASE(a_handle_closed_behind_our_back_is_told_once),
         URING_CASE(handles_that_can_not_be_polled_are_refused),
