@@ -151,7 +151,8 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     bool something = something_to_tell(backend);
     int result = 0;
     p2pi_uring_hand_over(backend);
-    bool hurry = something || backend->first != NULL || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
+    bool all = backend->first == NULL && backend->wake_armed;
+    bool hurry = something || !all || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
     if (!something || p2pi_uring_pending(&backend->ring) > 0) {
         result = p2pi_uring_wait(&backend->ring, hurry || timeout_ns == 0 ? 0 : 1, hurry ? 0 : timeout_ns);
     }

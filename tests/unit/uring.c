@@ -242,6 +242,25 @@ static void a_kernel_that_takes_nothing_keeps_all_for_the_next_wait(void **state
     assert_int_equal(kernel.min_complete, 1);
 }
 
+/* The places for calls are full when it is to be armed, and free when the wait begins. */
+static void it_does_not_wait_without_its_wake_up(void **state) {
+    (void)state;
+    kernel.call_room = 4;
+    start("io_uring");
+    turn();
+    wake_fires(POLLIN);
+    p2p_io *ios[4];
+    for (unsigned i = 0; i < 4; i++) want(ios[i] = attach(i, 0), P2P_IN);
+    kernel.enter_error = EBUSY;
+    kernel.enter_errors = 2;
+    assert_int_equal(turn(), 0);
+    assert_int_equal(turn_with(64, -1), 0);
+    for (unsigned i = 0; i < 4; i++) expect_poll(ios[i], POLLIN, 0);
+    assert_int_equal(kernel.wake_polls, 1);
+    turn();
+    assert_int_equal(kernel.wake_polls, 2);
+}
+
 static void what_is_fatal_is_returned(void **state) {
     (void)state;
     start("io_uring");
@@ -678,6 +697,7 @@ int main(int argc, char **argv) {
         URING_CASE(submit_hands_over_and_does_not_wait),
         URING_CASE(calls_beyond_the_room_are_handed_over_in_between),
         URING_CASE(a_kernel_that_takes_nothing_keeps_all_for_the_next_wait),
+        URING_CASE(it_does_not_wait_without_its_wake_up),
         URING_CASE(what_is_fatal_is_returned),
         URING_CASE(a_poll_is_asked_again_while_interest_lasts),
         URING_CASE(interest_that_grows_changes_the_poll_in_place),
