@@ -93,7 +93,7 @@ static bool advance_poll(p2pi_uring_backend *backend, p2pi_uring_io *of) {
     case P2PI_IDLE: /* asked anew while there is interest: so readiness is level-triggered */
         return wanted == 0 || ask_poll(backend, of, wanted);
     case P2PI_PENDING: /* what it tells beyond what is wanted is sorted out when it comes */
-        if (of->stays && wanted == 0) {
+        if ((of->stays || of->detaching) && wanted == 0) {
             of->poll = cancel(backend, of, P2PI_ABOUT_POLL) ? P2PI_CANCELLED : P2PI_PENDING;
             return of->poll == P2PI_CANCELLED;
         }

@@ -600,6 +600,27 @@ static void a_cancelled_poll_is_waited_for_inside_detach(void **state) {
     turn();
 }
 
+static void a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later(void **state) {
+    (void)state;
+    kernel.call_room = 4;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling(io, P2P_IN);
+    for (unsigned i = 1; i < 5; i++) want(attach(i, 0), P2P_IN);
+    kernel.enter_error = EBUSY;
+    kernel.enter_errors = 2;
+    assert_int_equal(ops->submit(backend), 0);
+    assert_int_equal(ops->detach(backend, io), P2P_DEFERRED);
+    turn();
+    for (unsigned i = 1; i < 5; i++) expect_call(IORING_OP_POLL_ADD, io_at(i));
+    expect_cancel(poll);
+    completes(poll, -ECANCELED, 0);
+    turn();
+    expect_event(P2P_EVENT_DETACHED, io->token, 0, 0);
+    gone(io);
+    turn();
+}
+
 /* ---- the wake-up ---- */
 
 static void wake_it(void) {
@@ -714,6 +735,7 @@ int main(int argc, char **argv) {
         URING_CASE(a_socket_at_rest_is_forgotten_at_once),
         URING_CASE(a_poll_is_cancelled_inside_detach),
         URING_CASE(a_cancelled_poll_is_waited_for_inside_detach),
+        URING_CASE(a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later),
         URING_CASE(it_is_armed_again_after_it_fired),
         URING_CASE(a_broken_wake_up_ends_waiting),
         URING_CASE(completions_beyond_the_room_all_arrive),
