@@ -225,14 +225,26 @@ void p2pi_uring_hand_over(p2pi_uring_backend *backend) {
     }
 }
 
-/* Its completion carries nothing that could be lost, so it is not waited for: when it comes it names nobody. But the
- * kernel holds the handle until it has done the work that it puts off. */
-void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of) {
-    if (of->poll == P2PI_IDLE || (of->poll == P2PI_PENDING && !cancel(backend, of, P2PI_ABOUT_POLL))) {
-        return;
+/* The kernel was at work on what this socket wanted to be cancelled, say the completions from *head on. */
+static bool at_work(const p2pi_uring_backend *backend, const p2pi_uring_io *of, uint32_t *head) {
+    bool found = false;
+    uint32_t first, tail = p2pi_uring_completions(&backend->ring, &first);
+    for (; *head != tail; ++*head) {
+        const struct io_uring_cqe *completion = p2pi_uring_completion(&backend->ring, *head);
+        found = found || (completion->res == -EALREADY && p2pi_uring_name(completion) == of->io->token);
     }
-    of->poll = P2PI_IDLE;
-    (void)p2pi_uring_wait(&backend->ring, 0, 0);
-    while (p2pi_uring_continue(&backend->ring)) {
+    return found;
+}
+
+/* Its completion carries nothing that could be lost, so it is not waited for: when it comes it names nobody. But the
+ * kernel holds the handle until it has done the work that it puts off; and a lasting poll goes on after that. */
+void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    uint32_t head;
+    (void)p2pi_uring_completions(&backend->ring, &head);
+    while (of->poll == P2PI_CANCELLED || (of->poll == P2PI_PENDING && cancel(backend, of, P2PI_ABOUT_POLL))) {
+        (void)p2pi_uring_wait(&backend->ring, 0, 0);
+        while (p2pi_uring_continue(&backend->ring)) {
+        }
+        of->poll = at_work(backend, of, &head) ? P2PI_PENDING : P2PI_IDLE;
     }
 }

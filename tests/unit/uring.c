@@ -600,6 +600,21 @@ static void a_cancelled_poll_is_waited_for_inside_detach(void **state) {
     turn();
 }
 
+/* A lasting poll goes on when it was at work, and would hold the handle for ever. */
+static void a_poll_at_work_is_cancelled_again_inside_detach(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling_for_long(io, P2P_OUT);
+    answers(IORING_OP_ASYNC_CANCEL, -EALREADY);
+    answers(IORING_OP_ASYNC_CANCEL, 0);
+    forget(io);
+    expect_cancel(poll);
+    expect_cancel(poll);
+    completes(poll, -ECANCELED, 0);
+    turn();
+}
+
 static void a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later(void **state) {
     (void)state;
     kernel.call_room = 4;
@@ -735,6 +750,7 @@ int main(int argc, char **argv) {
         URING_CASE(a_socket_at_rest_is_forgotten_at_once),
         URING_CASE(a_poll_is_cancelled_inside_detach),
         URING_CASE(a_cancelled_poll_is_waited_for_inside_detach),
+        URING_CASE(a_poll_at_work_is_cancelled_again_inside_detach),
         URING_CASE(a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later),
         URING_CASE(it_is_armed_again_after_it_fired),
         URING_CASE(a_broken_wake_up_ends_waiting),
