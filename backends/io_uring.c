@@ -198,14 +198,17 @@ static void close_untold(p2pi_uring_backend *backend) {
     if (backend->process_id != backend->sys->process_id()) {
         return;
     }
-    uint32_t head, tail = p2pi_uring_completions(&backend->ring, &head);
-    for (; head != tail; head++) {
-        const struct io_uring_cqe *completion = p2pi_uring_completion(&backend->ring, head);
-        uint32_t about = (uint32_t)p2pi_uring_name(completion) >> P2PI_ABOUT_SHIFT;
-        if (about == P2PI_ABOUT_ACCEPT && completion->res >= 0) {
-            backend->sys->close(completion->res);
+    do {
+        uint32_t head, tail = p2pi_uring_completions(&backend->ring, &head);
+        for (; head != tail; head++) {
+            const struct io_uring_cqe *completion = p2pi_uring_completion(&backend->ring, head);
+            uint32_t about = (uint32_t)p2pi_uring_name(completion) >> P2PI_ABOUT_SHIFT;
+            if (about == P2PI_ABOUT_ACCEPT && completion->res >= 0) {
+                backend->sys->close(completion->res);
+            }
         }
-    }
+        p2pi_uring_completions_read(&backend->ring, head);
+    } while (p2pi_uring_overflown(&backend->ring) && p2pi_uring_continue(&backend->ring));
 }
 
 static void destroy(p2p_backend *head) {

@@ -284,6 +284,18 @@ static void destroy_closes_who_nobody_was_told_of(void **state) {
     assert_int_equal(kernel.closed[1], 79);
 }
 
+static void destroy_closes_those_that_found_no_room_too(void **state) {
+    (void)state;
+    kernel.completion_room = 8;
+    start("io_uring");
+    uint64_t name = accepting(attach(0, 0));
+    for (int handle = 70; handle < 82; handle++) completes(name, handle, IORING_CQE_F_MORE);
+    ops->destroy(backend);
+    backend = NULL;
+    assert_int_equal(kernel.closed_count, 12);
+    for (unsigned i = 0; i < 12; i++) assert_int_equal(kernel.closed[i], 70 + i);
+}
+
 static void a_forked_child_does_not_look_at_the_rings(void **state) {
     (void)state;
     start_with_pool();
@@ -828,6 +840,7 @@ int main(int argc, char **argv) {
         URING_CASE(a_receive_at_work_is_cancelled_again),
         URING_CASE(connections_are_accepted_until_it_is_stopped),
         URING_CASE(destroy_closes_who_nobody_was_told_of),
+        URING_CASE(destroy_closes_those_that_found_no_room_too),
         URING_CASE(a_forked_child_does_not_look_at_the_rings),
         URING_CASE(a_send_is_told_by_its_completion),
         URING_CASE(several_pieces_are_one_message),
