@@ -1,5 +1,6 @@
 /* One or more cases for each of the rules B1 to B14 that a table can show by itself. */
 #include "cases.h"
+#include "sim_uring.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -37,6 +38,7 @@ static struct {
     void *filters[SIM_COUNT][2]; /* of kqueue: reading, writing; NULL: not there */
     struct { p2p_afd_poll *poll; bool cancelled; } asked[4 * SIM_COUNT];
     int devices;
+    unsigned uring_maps;
 } sim;
 
 static int sim_index(p2p_handle_t handle) {
@@ -324,7 +326,7 @@ static void install_sim(p2p_sys_ops *sys) {
     sys->wake_close = sim_wake_close;
     sys->poll = sim_poll;
     sys->select = sim_select;
-    sys->uring_setup = NULL;
+    sim_uring_install(sys, sim_state, &sim.uring_maps);
 #if defined(__linux__)
     sys->epoll_create = sim_epoll_create;
     sys->epoll_ctl = sim_epoll_ctl;
@@ -389,6 +391,7 @@ static void b01_the_system_is_reached_by_the_table_only(void **state) {
     assert_false(sim.epoll_open);
     assert_false(sim.kqueue_open);
     assert_int_equal(sim.devices, 0);
+    assert_int_equal(sim.uring_maps, 0);
     memset(&sim, 0, sizeof(sim));
 }
 
