@@ -35,6 +35,7 @@ static struct {
     unsigned kept_count, later_count;
     struct { uint8_t code; int32_t result; } answers[KERNEL_LATER_MAX];
     unsigned answer_count;
+    uint32_t raised;
     struct io_uring_sqe taken[KERNEL_CALLS_MAX];
     unsigned taken_count, read_count;
     uint64_t wake_name; /* of the poll that waits; 0: none */
@@ -81,6 +82,7 @@ void completes_later(uint64_t name, int32_t result, uint32_t flags) {
 }
 
 void raises(uint32_t flags) {
+    inside.raised = flags;
     inside.heads->call_flags |= flags;
 }
 
@@ -93,7 +95,7 @@ static void look_for_completions(void) {
     }
     inside.heads->call_flags &= ~(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
     inside.heads->call_flags |= (inside.kept_count > 0 ? IORING_SQ_CQ_OVERFLOW : 0) |
-                                (inside.later_count > 0 ? IORING_SQ_TASKRUN : 0);
+                                (inside.later_count > 0 ? IORING_SQ_TASKRUN : 0) | inside.raised;
 }
 
 /* ---- calls ---- */
@@ -155,7 +157,9 @@ static void note_enter(uint32_t to_submit, uint32_t min_complete, uint32_t flags
     assert_int_equal(size, sizeof *limits);
     assert_int_equal(limits->sigmask, 0);
     const struct __kernel_timespec *limit = (const struct __kernel_timespec *)(uintptr_t)limits->ts;
-    if (limit != NULL) kernel.timeout_ns = limit->tv_sec * 1000000000 + limit->tv_nsec;
+    if (limit == NULL) return;
+    assert_in_range(limit->tv_nsec, 0, 999999999);
+    kernel.timeout_ns = limit->tv_sec * 1000000000 + limit->tv_nsec;
 }
 
 static int enter(int ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, const void *argument,
@@ -322,6 +326,7 @@ static int close_handle(p2p_handle_t handle) {
 }
 
 static int inspect(p2p_handle_t handle) {
+    kernel.inspections++;
     return handle < 1000 + IO_COUNT ? (int)(P2P_SYS_STREAM | P2P_SYS_CONNECTED) : -EBADF;
 }
 

@@ -50,7 +50,7 @@ typedef struct made_up_kernel {
     unsigned enters;
     uint32_t submitted, min_complete, enter_flags; /* of the last enter */
     int64_t timeout_ns;                            /* likewise; -1: none */
-    unsigned wake_polls, drains, looks;            /* looks: calls of wait_one */
+    unsigned wake_polls, drains, inspections, looks; /* looks: calls of wait_one */
     int looked_for;                                /* the mask of the last */
     p2p_handle_t closed[16];                       /* but for its own */
     unsigned closed_count;
@@ -72,7 +72,7 @@ void answers(uint8_t code, int32_t result);
 void receives(uint64_t name, uint32_t size, uint32_t flags);
 /** The poll of the wake-up comes back. */
 void wake_fires(int32_t result);
-void raises(uint32_t flags); /**< IORING_SQ_*, for nothing */
+void raises(uint32_t flags); /**< IORING_SQ_*, for nothing, and for ever */
 /** This process is a child of the one that made the rings, and does not have them. */
 void forks(void);
 /** The buffers that the kernel has, and how much room is in each: "2:32 3:64". */

@@ -4,6 +4,8 @@
  */
 #include "made_up_uring.h"
 
+#include <stdlib.h>
+
 /* ---- making it ---- */
 
 #define BEST (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | \
@@ -16,6 +18,13 @@ static void it_asks_for_the_best_flags_first(void **state) {
     assert_int_equal(kernel.setups, 1);
     assert_int_equal(kernel.setup_flags[0], BEST | ALWAYS);
     assert_string_equal(ops->name, "io_uring");
+}
+
+static void polls_only_are_to_be_had_by_name(void **state) {
+    (void)state;
+    start("io_uring_poll");
+    assert_string_equal(ops->name, "io_uring_poll");
+    assert_null(ops->send);
 }
 
 static void flags_that_are_not_known_are_left_out(void **state) {
@@ -143,6 +152,29 @@ static void nothing_is_asked_before_the_thread_is_known(void **state) {
     expect_poll(io, POLLIN, 0);
 }
 
+static void slots_beyond_the_first_make_more_room(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *low = attach(0, 0);
+    fail_allocation(1);
+    p2p_io io = { .handle = 1070, .token = 1ull << 32 | 70, .state = calloc(1, ops->io_state_size) };
+    assert_int_equal(ops->attach(backend, &io), -ENOMEM);
+    io.token = 1ull << 32 | 1u << 29;
+    assert_int_equal(ops->attach(backend, &io), -ENOSPC);
+    free(io.state);
+    p2p_io *high = attach(70, 0);
+    want(low, P2P_IN);
+    want(high, P2P_IN);
+    turn();
+    uint64_t first = expect_poll(low, POLLIN, 0), last = expect_poll(high, POLLIN, 0);
+    completes(first, POLLIN, 0);
+    completes(last + 1, POLLIN, 0); /* in that slot is nobody */
+    completes(last, POLLIN, 0);
+    assert_int_equal(turn(), 2);
+    expect_ready(low, P2P_IN);
+    expect_ready(high, P2P_IN);
+}
+
 /* ---- waiting ---- */
 
 static void a_wait_is_one_enter(void **state) {
@@ -167,6 +199,10 @@ static void a_wait_is_one_enter(void **state) {
     assert_int_equal(turn_with(64, 1), 0); /* asked again, and handed over */
     assert_int_equal(kernel.enters, 2);
     expect_poll(two, POLLOUT, 0);
+    assert_int_equal(turn_with(64, 1), 0); /* there is nothing to hand over */
+    assert_int_equal(kernel.enters, 3);
+    assert_int_equal(kernel.submitted, 0);
+    assert_int_equal(kernel.min_complete, 1);
 }
 
 static void submit_hands_over_and_does_not_wait(void **state) {
@@ -356,6 +392,10 @@ static void interest_that_shrinks_makes_no_call(void **state) {
     completes(poll, POLLIN | POLLHUP, 0);
     turn(); /* nothing is wanted: not even the end is told */
     turn();
+    want(io, P2P_IN);
+    turn();
+    expect_poll(io, POLLIN, 0);
+    assert_int_equal(kernel.inspections, 1); /* once is enough */
 }
 
 static void what_nobody_wants_makes_the_next_poll_a_lasting_one(void **state) {
@@ -370,6 +410,13 @@ static void what_nobody_wants_makes_the_next_poll_a_lasting_one(void **state) {
     turn();
     expect_ready(io, P2P_OUT);
     turn(); /* told: looks afresh, as readiness is level-triggered */
+    expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
+    want(io, P2P_OUT);
+    turn(); /* once */
+    completes(poll, POLLHUP, IORING_CQE_F_MORE);
+    turn();
+    expect_ready(io, P2P_HUP);
+    turn();
     expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
     completes(poll, POLLOUT, 0); /* the kernel ended it */
     turn();
@@ -526,6 +573,11 @@ static void a_foreign_handle_is_looked_at_again(void **state) {
     assert_int_equal(kernel.looks, 3);
     turn();
     expect_poll(io, POLLIN | POLLOUT, 0);
+    completes(poll, POLLRDHUP, 0); /* nothing that is wanted */
+    turn();
+    assert_int_equal(kernel.looks, 3);
+    turn();
+    expect_poll(io, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
 }
 
 /* ---- detach ---- */
@@ -581,6 +633,10 @@ static void a_poll_is_cancelled_inside_detach(void **state) {
     expect_ready(next, P2P_IN);
     turn();
     expect_poll(next, POLLIN, 0);
+    answers(IORING_OP_ASYNC_CANCEL, -ENOENT); /* it has come back meanwhile */
+    forget(next);
+    expect_cancel(other);
+    turn();
 }
 
 static void a_cancelled_poll_is_waited_for_inside_detach(void **state) {
@@ -610,7 +666,12 @@ static void a_poll_at_work_is_cancelled_again_inside_detach(void **state) {
     answers(IORING_OP_ASYNC_CANCEL, 0);
     forget(io);
     expect_cancel(poll);
-    expect_cancel(poll);
+    uint64_t cancel = expect_cancel(poll);
+    p2p_io *other = attach(1, 0);
+    uint64_t another = polling(other, P2P_IN);
+    completes(cancel, -EALREADY, 0); /* that was not about this one */
+    forget(other);
+    expect_cancel(another);
     completes(poll, -ECANCELED, 0);
     turn();
 }
@@ -706,20 +767,25 @@ static void work_put_off_is_done_while_there_is_room_for_events(void **state) {
     turn();
     kernel.works = 1;
     for (unsigned i = 0; i < 6; i++) completes_later(expect_poll(ios[i], POLLIN, 0), POLLIN, 0);
+    unsigned enters = kernel.enters;
     assert_int_equal(turn_with(4, -1), 4);
+    assert_int_equal(kernel.enters, enters + 4);
     for (unsigned i = 0; i < 4; i++) expect_ready(ios[i], P2P_IN);
     assert_int_equal(turn_with(4, -1), 2);
     for (unsigned i = 4; i < 6; i++) expect_ready(ios[i], P2P_IN);
     for (unsigned i = 0; i < 4; i++) expect_poll(ios[i], POLLIN, 0);
     for (unsigned i = 0; i < 6; i++) want(ios[i], 0);
-    raises(IORING_SQ_TASKRUN); /* for nothing: an enter, not a spin */
-    kernel.on_block = wake_it;
-    assert_int_equal(turn_with(4, -1), 0);
+    turn();
+    raises(IORING_SQ_TASKRUN); /* it is looked for once, and then not */
+    enters = kernel.enters;
+    assert_int_equal(turn(), 0);
+    assert_int_equal(kernel.enters, enters + 2);
 }
 
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         URING_CASE(it_asks_for_the_best_flags_first),
+        URING_CASE(polls_only_are_to_be_had_by_name),
         URING_CASE(flags_that_are_not_known_are_left_out),
         URING_CASE(what_the_kernel_withholds_is_not_supported),
         URING_CASE(too_many_files_is_a_failure),
@@ -729,6 +795,7 @@ int main(int argc, char **argv) {
         URING_CASE(a_trial_of_buffers_leaves_none),
         URING_CASE(the_kernel_waits_on_blocking_sockets_only),
         URING_CASE(nothing_is_asked_before_the_thread_is_known),
+        URING_CASE(slots_beyond_the_first_make_more_room),
         URING_CASE(a_wait_is_one_enter),
         URING_CASE(submit_hands_over_and_does_not_wait),
         URING_CASE(calls_beyond_the_room_are_handed_over_in_between),

@@ -274,9 +274,11 @@ static void destroy_closes_who_nobody_was_told_of(void **state) {
     completes(name, 78, IORING_CQE_F_MORE);
     completes(name, -EMFILE, 0);
     completes(name, 79, 0);
+    receives(receive, 9, IORING_CQE_F_MORE);
     assert_int_equal(turn_with(2, 0), 2);
     expect_piece(peer, P2P_MORE, 9, 0, 0);
     expect_accepted(listener, 77);
+    completes_later(name, 80, 0); /* of which nothing is to be heard any more */
     ops->destroy(backend);
     backend = NULL;
     assert_int_equal(kernel.closed_count, 2);
@@ -370,6 +372,8 @@ static void a_send_is_told_by_its_completion(void **state) {
     expect_send(io, false);
     expect_done(op, -EPIPE);
     turn();
+    assert_int_equal(ops->detach(backend, io), 0);
+    gone(io);
 }
 
 static void several_pieces_are_one_message(void **state) {
@@ -416,7 +420,10 @@ static void a_send_without_room_waits_for_it(void **state) {
         expect_send(io, flags != 0);
         turn();
         uint64_t poll = expect_poll(io, POLLOUT, 0);
+        completes(poll, POLLRDHUP, 0);
         turn();
+        turn(); /* that is no room */
+        assert_true(expect_poll(io, POLLOUT, IORING_POLL_ADD_MULTI) == poll);
         completes(poll, POLLOUT, 0);
         assert_int_equal(turn(), 0); /* the core did not ask for readiness */
         answers(IORING_OP_SEND, 5);
@@ -591,6 +598,72 @@ static void a_request_that_was_not_handed_over_makes_no_call(void **state) {
     turn();
     expect_send(io, false);
     expect_done(op, 5);
+}
+
+/* So that they are not kept back for ever when completions abound. */
+static void what_no_completion_brings_is_told_first(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_op *quiet = send_of(attach(0, 0), 1, P2P_OP_QUIET), *loud = send_of(attach(1, 0), 1, 0);
+    assert_int_equal(ops->submit(backend), 0);
+    expect_send(io_at(0), true);
+    completes(expect_send(io_at(1), false), 5, 0);
+    p2p_op *cancelled[2];
+    for (unsigned i = 0; i < 2; i++) {
+        cancelled[i] = send_of(attach(2 + i, 0), 1, 0);
+        assert_int_equal(ops->cancel(backend, cancelled[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        want(io_at(2 + i), P2P_IN);
+        assert_int_equal(turn_with(1, -1), 1);
+        expect_poll(io_at(2 + i), POLLIN, 0);
+        expect_done(cancelled[i], -ECANCELED);
+    }
+    want(io_at(1), P2P_IN);
+    assert_int_equal(turn_with(1, -1), 1);
+    expect_poll(io_at(1), POLLIN, 0);
+    assert_int_equal(kernel.min_complete, 0);
+    expect_done(quiet, 5);
+    assert_int_equal(turn_with(1, -1), 1);
+    expect_done(loud, 5);
+}
+
+/* Four polls are in the four places, and the kernel refuses to take them two times more. */
+static void fill_places(unsigned first_socket) {
+    for (unsigned i = 0; i < 4; i++) want(attach(first_socket + i, 0), P2P_IN);
+    kernel.enter_error = EBUSY;
+    kernel.enter_errors = 3;
+    assert_int_equal(ops->submit(backend), 0);
+}
+
+static void expect_places(unsigned first_socket) {
+    for (unsigned i = 0; i < 4; i++) expect_poll(io_at(first_socket + i), POLLIN, 0);
+}
+
+static void a_cancel_that_finds_no_room_is_handed_over_later(void **state) {
+    (void)state;
+    kernel.call_room = 4;
+    start_with_pool();
+    p2p_io *io = attach(0, 0);
+    uint64_t receive = receiving(io);
+    p2p_op *op = send_of(io, 1, 0);
+    turn();
+    uint64_t name = expect_send(io, false);
+    fill_places(1);
+    assert_int_equal(ops->cancel(backend, op), 0);
+    assert_int_equal(ops->submit(backend), 0);
+    turn();
+    expect_places(1);
+    expect_cancel(name);
+    fill_places(5);
+    assert_int_equal(ops->recv_stop(backend, io), 0);
+    assert_int_equal(ops->submit(backend), 0);
+    turn();
+    expect_places(5);
+    expect_cancel(receive);
+    completes(name, -ECANCELED, 0);
+    turn();
+    expect_done(op, -ECANCELED);
 }
 
 static void a_send_that_waits_for_room_can_be_cancelled(void **state) {
@@ -819,6 +892,7 @@ static void all_calls_of_a_detached_socket_come_back(void **state) {
     completes(receive, -ECANCELED, 0);
     assert_int_equal(turn(), 0);
     completes(name, -ECANCELED, 0);
+    completes(poll, -ECANCELED, 0);
     turn();
     expect_done(op, -ECANCELED);
     expect_detached(io);
@@ -855,6 +929,8 @@ int main(int argc, char **argv) {
         URING_CASE(a_quiet_send_that_failed_is_not_done_again_later),
         URING_CASE(quiet_sends_are_told_of_one_by_one),
         URING_CASE(a_request_that_was_not_handed_over_makes_no_call),
+        URING_CASE(what_no_completion_brings_is_told_first),
+        URING_CASE(a_cancel_that_finds_no_room_is_handed_over_later),
         URING_CASE(a_send_that_waits_for_room_can_be_cancelled),
         URING_CASE(a_request_with_the_kernel_is_cancelled_there),
         URING_CASE(connect_hands_its_address_over),
