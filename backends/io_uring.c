@@ -150,7 +150,12 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     p2pi_uring_backend *backend = (p2pi_uring_backend *)head;
     bool something = something_to_tell(backend);
     int result = 0;
+    if (!backend->enabled) { /* nothing is with the kernel, nor can be */
+        return p2pi_uring_tell_finished(backend, out, capacity);
+    }
+    backend->quietly = true;
     p2pi_uring_hand_over(backend);
+    backend->quietly = false;
     bool all = backend->first == NULL && backend->wake_armed;
     bool hurry = something || !all || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
     if (!something || p2pi_uring_pending(&backend->ring) > 0) {
@@ -178,7 +183,10 @@ static int wake(p2p_backend *head) {
 }
 
 static int bind_thread(p2p_backend *head) {
-    return p2pi_uring_enable(&((p2pi_uring_backend *)head)->ring);
+    p2pi_uring_backend *backend = (p2pi_uring_backend *)head;
+    int result = p2pi_uring_enable(&backend->ring);
+    backend->enabled = result >= 0;
+    return result;
 }
 
 static p2p_handle_t handle(p2p_backend *head) {
@@ -193,11 +201,8 @@ static void release(p2pi_uring_backend *backend, void *block) {
     }
 }
 
-/* Connections that the kernel has accepted, and nobody was told of. A forked child does not even see the ring. */
+/* Connections that the kernel has accepted, and nobody was told of. */
 static void close_untold(p2pi_uring_backend *backend) {
-    if (backend->process_id != backend->sys->process_id()) {
-        return;
-    }
     do {
         uint32_t head, tail = p2pi_uring_completions(&backend->ring, &head);
         for (; head != tail; head++) {
@@ -213,14 +218,17 @@ static void close_untold(p2pi_uring_backend *backend) {
 
 static void destroy(p2p_backend *head) {
     p2pi_uring_backend *backend = (p2pi_uring_backend *)head;
-    close_untold(backend);
-    if (backend->buffers != NULL) {
+    bool own = backend->process_id == backend->sys->process_id();
+    if (own) {
+        close_untold(backend);
+    }
+    if (own && backend->buffers != NULL) {
         backend->sys->uring_unmap(backend->buffers, backend->buffers_size);
     }
     release(backend, backend->use);
     release(backend, backend->ios);
     backend->sys->wake_close(backend->wake);
-    p2pi_uring_close(&backend->ring);
+    p2pi_uring_close(&backend->ring, own);
     release(backend, backend);
 }
 
@@ -304,7 +312,7 @@ static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls
 fail_buffers:
     env->sys->wake_close(backend->wake);
 fail_wake:
-    p2pi_uring_close(&backend->ring);
+    p2pi_uring_close(&backend->ring, true);
 fail_ring:
     release(backend, backend);
     return result;

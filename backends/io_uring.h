@@ -32,6 +32,7 @@ typedef struct p2pi_uring_io {
     uint8_t interest, asked;       /* what is wanted; what the pending poll asks for */
     bool stays;                    /* the pending poll is multishot: it tells of changes only */
     bool stale;                    /* it has told of one, and is to look again */
+    bool other_poll;               /* the poll's name is the other one: the last but one may still come back */
     bool streaming;                /* a receive or an accept is wanted */
     bool accepts;                  /* which of them */
     bool changed, finished, quiet; /* in which lists */
@@ -50,6 +51,7 @@ typedef struct p2pi_uring_backend {
     const p2p_sys_ops *sys;
     int64_t process_id;
     p2pi_uring ring;
+    bool enabled; /* bind_thread has been called: before, the kernel takes nothing */
     p2p_handle_t wake[2];
     bool wake_armed;
     int wake_error;      /* it can't be woken any more */
@@ -59,6 +61,7 @@ typedef struct p2pi_uring_backend {
     p2pi_uring_io *finished, **last_finished; /* something is to be told that no completion brings */
     p2pi_uring_io *quiet[P2PI_URING_QUIET_MAX];
     uint32_t quiet_count;
+    bool quietly; /* in a wait, which tells them before it returns; the handle does not */
     p2p_buffer_pool pool;
     uint32_t buffers_reserved; /* room in the ring of those that the kernel has */
     struct io_uring_buf_ring *buffers;
@@ -74,7 +77,7 @@ static inline p2pi_uring_io *p2pi_uring_io_of(const p2p_io *io) {
 }
 
 /* What a completion is about. With the slot it is the low half of its name, and the generation is the high one. */
-enum { P2PI_ABOUT_CHANGE, P2PI_ABOUT_WAKE, P2PI_ABOUT_POLL, P2PI_ABOUT_RECV, P2PI_ABOUT_ACCEPT, P2PI_ABOUT_REQUEST };
+enum { P2PI_ABOUT_CHANGE, P2PI_ABOUT_WAKE, P2PI_ABOUT_POLL, P2PI_ABOUT_OTHER_POLL, P2PI_ABOUT_RECV, P2PI_ABOUT_ACCEPT, P2PI_ABOUT_REQUEST };
 #define P2PI_ABOUT_SHIFT 29
 #define P2PI_SLOT_MASK ((1u << P2PI_ABOUT_SHIFT) - 1)
 

@@ -187,7 +187,9 @@ static int answered(p2pi_uring_backend *backend, const struct io_uring_cqe *comp
         return 0; /* a poll of a socket that was detached */
     }
     switch (about) {
-    case P2PI_ABOUT_POLL: return polled(backend, of, completion, out);
+    case P2PI_ABOUT_POLL:
+    case P2PI_ABOUT_OTHER_POLL:
+        return (about == P2PI_ABOUT_OTHER_POLL) == of->other_poll ? polled(backend, of, completion, out) : 0;
     case P2PI_ABOUT_RECV:
     case P2PI_ABOUT_ACCEPT: return streamed(backend, of, completion, out);
     case P2PI_ABOUT_REQUEST: return requested(backend, of, completion->res, out);

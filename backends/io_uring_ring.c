@@ -74,9 +74,11 @@ int p2pi_uring_open(p2pi_uring *ring, const p2p_sys_ops *sys, uint32_t flags, co
     return result;
 }
 
-void p2pi_uring_close(p2pi_uring *ring) {
-    ring->sys->uring_unmap(ring->calls, ring->calls_size);
-    ring->sys->uring_unmap(ring->rings, ring->rings_size);
+void p2pi_uring_close(p2pi_uring *ring, bool mapped) {
+    if (mapped) {
+        ring->sys->uring_unmap(ring->calls, ring->calls_size);
+        ring->sys->uring_unmap(ring->rings, ring->rings_size);
+    }
     ring->sys->close(ring->handle);
 }
 

@@ -24,7 +24,8 @@ typedef struct p2pi_uring {
 
 /* Make the rings, disabled until p2pi_uring_enable. *call names what failed. @return 0, or a negative error. */
 int p2pi_uring_open(p2pi_uring *ring, const p2p_sys_ops *sys, uint32_t flags, const char **call);
-void p2pi_uring_close(p2pi_uring *ring);
+/* A forked child has the handle, but never had the memory: something else may be there by now. */
+void p2pi_uring_close(p2pi_uring *ring, bool mapped);
 int p2pi_uring_enable(p2pi_uring *ring);
 
 /* Room for a call, otherwise zero; to be handed over. NULL: the kernel takes no more for now. */

@@ -27,7 +27,6 @@ void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns) {
     if (room == 0) return; /* full of what an earlier one has brought, which comes first */
     int count = loop->ops.wait(loop->backend, batch->events + batch->count, (int)room, timeout_ns);
     atomic_exchange_explicit(&loop->wake_pending, false, memory_order_acq_rel);
-    loop->now_ns = loop->sys->now_ns();
     loop->stats.waits++;
     if (count < 0) {
         p2pi_loop_failed(loop, "wait", count);

@@ -128,7 +128,7 @@ static int cancel(p2p_backend *backend, p2p_op *op) {
     if (entry->pending != op) return 0; /* completed already */
     entry->pending = NULL;
     p2pi_entry_want(entry, entry->wanted & ~P2P_OUT);
-    complete(op, -1);
+    complete(op, op->iov == NULL ? 0 : -1); /* an attempt to connect goes on in the system */
     return 0;
 }
 

@@ -105,6 +105,7 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     /* A single turn that has had something to do returns to its caller rather than wait for more. */
     if (once && loop->stats.callbacks != callbacks_before) timeout_ns = 0;
     p2pi_batch_fill(loop, wait_limit(loop, timeout_ns));
+    loop->now_ns = loop->sys->now_ns();
     p2pi_link owed; /* what the I/O callbacks leave over is for the next turn */
     p2pi_list_take(&owed, &loop->again);
     p2pi_batch_run(loop);
@@ -127,6 +128,7 @@ void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
         flush(loop);
         int64_t left_ns = end_ns - loop->sys->now_ns();
         p2pi_batch_fill(loop, wait_limit(loop, left_ns > 0 ? left_ns : 0));
+        loop->now_ns = loop->sys->now_ns();
         p2pi_batch_run(loop);
         p2pi_closing_run(loop);
     }
@@ -161,6 +163,7 @@ static int enter(p2p_event_loop_t *loop) {
 
 /* Gives the result of the run; the loop may be gone afterwards. */
 static int leave(p2p_event_loop_t *loop) {
+    submit(loop);
     int result = loop->fatal_error;
     int os_error = loop->fatal_os_error;
     loop->running = false;
@@ -193,7 +196,6 @@ int p2p_event_loop_run_once(p2p_event_loop_t *loop, int timeout_ms) {
     turn(loop, timeout_ms < 0 ? -1 : timeout_ms * (int64_t)P2P_NS_PER_MS, true);
     uint64_t ran = loop->stats.callbacks - before;
     stop_spent(loop);
-    submit(loop);
     result = leave(loop);
     if (result < 0) return result;
     return ran > INT32_MAX ? INT32_MAX : (int)ran;

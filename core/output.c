@@ -325,11 +325,26 @@ static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result
     p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
 }
 
+/* A socket leaves its loop while it connects. Its owner may go on with the attempt, so there must be one, and what has
+ * become of it must not be lost: a backend may not have begun, or have taken the system's answer. */
+static void hand_back_attempt(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_address_t *address, int64_t result) {
+    int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
+    if (error == P2P_ERR_CANCELLED && address != NULL) {
+        result = loop->sys->set_nonblocking(sock->handle, 1);
+        if (result == 0) sock->is_nonblocking = true; /* remove_socket restores the mode asked for */
+        if (result == 0) result = loop->sys->connect(sock->handle, address);
+        error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
+    }
+    if (error != 0 && error != P2P_ERR_ALREADY && error != P2P_ERR_CANCELLED) sock->connect_error = (int8_t)error;
+}
+
 /* OP_DONE. */
 void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
     p2p_socket_t *sock = request->socket;
     bool is_connect = request->is_connect;
-    bool cancelled = request->cancelled && result < 0; /* by close or remove */
+    bool cancelled = request->cancelled && (result < 0 || is_connect); /* by close or remove */
+    if (sock != NULL && cancelled && is_connect && !sock->closing && sock->state == P2PI_STATE_CONNECTING)
+        hand_back_attempt(loop, sock, request->op.address, result);
     if (sock != NULL) sock->request = NULL;
     request_free(loop, request);
     if (sock == NULL || cancelled) return;
