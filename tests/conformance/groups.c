@@ -380,7 +380,7 @@ void send_pattern(harness *h, group_socket *socket, uint64_t at, size_t size, ui
     fill_pattern(socket, next, size, at);
     assert_in_range(pieces, 1, sizeof(socket->request.iov) / sizeof(socket->request.iov[0]));
     for (uint32_t i = 0; i < pieces; i++) {
-        size_t piece = i + 1 == pieces ? size : size / 3 + 1;
+        uint32_t piece = (uint32_t)(i + 1 == pieces ? size : size / 3 + 1);
         socket->request.iov[i].base = (void *)next;
         socket->request.iov[i].len = piece;
         next += piece;
