@@ -77,7 +77,15 @@ static inline p2pi_uring_io *p2pi_uring_io_of(const p2p_io *io) {
 }
 
 /* What a completion is about. With the slot it is the low half of its name, and the generation is the high one. */
-enum { P2PI_ABOUT_CHANGE, P2PI_ABOUT_WAKE, P2PI_ABOUT_POLL, P2PI_ABOUT_OTHER_POLL, P2PI_ABOUT_RECV, P2PI_ABOUT_ACCEPT, P2PI_ABOUT_REQUEST };
+enum {
+    P2PI_ABOUT_CHANGE,
+    P2PI_ABOUT_WAKE,
+    P2PI_ABOUT_POLL,
+    P2PI_ABOUT_OTHER_POLL,
+    P2PI_ABOUT_RECV,
+    P2PI_ABOUT_ACCEPT,
+    P2PI_ABOUT_REQUEST
+};
 #define P2PI_ABOUT_SHIFT 29
 #define P2PI_SLOT_MASK ((1u << P2PI_ABOUT_SHIFT) - 1)
 

@@ -74,8 +74,8 @@ static uint32_t about_poll(const p2pi_uring_io *of) {
     return of->other_poll ? P2PI_ABOUT_OTHER_POLL : P2PI_ABOUT_POLL;
 }
 
-/* One that asks for something else takes the place of the poll under way, whose completion then names nobody. (To change
- * a poll in place is one call less, but before Linux 6.19 a changed poll that is ready at once can be lost.) */
+/* One that asks for something else takes the place of the poll under way, whose completion then names nobody. (To
+ * change a poll in place is one call less. But until a fix of 2025 one that is then ready at once may be lost.) */
 static bool ask_poll(p2pi_uring_backend *backend, p2pi_uring_io *of, uint32_t wanted) {
     if (of->poll == P2PI_PENDING) {
         if (!cancel(backend, of, about_poll(of))) {

@@ -327,7 +327,8 @@ static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result
 
 /* A socket leaves its loop while it connects. Its owner may go on with the attempt, so there must be one, and what has
  * become of it must not be lost: a backend may not have begun, or have taken the system's answer. */
-static void hand_back_attempt(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_address_t *address, int64_t result) {
+static void hand_back_attempt(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_address_t *address,
+                              int64_t result) {
     int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
     if (error == P2P_ERR_CANCELLED && address != NULL) {
         result = loop->sys->set_nonblocking(sock->handle, 1);

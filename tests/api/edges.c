@@ -281,9 +281,9 @@ static void expect_one_answer(bool adopted, bool refused) {
     loop_settle(loop);
     assert_string_equal(p.trace, "c");
     expect_error(p.connect_error, refused ? P2P_ERR_REFUSED : 0);
-    if (!refused) {
-        RUN_UNTIL(loop, let_in(&stalled) && peer_of(&stalled, p.sock) != P2P_INVALID_HANDLE);
+    if (!refused) { /* a listener that was full may have dropped the last step: data makes the system repeat it soon */
         assert_int_equal(p2p_message_send_data(p.sock, "hello", 5), 0);
+        RUN_UNTIL(loop, let_in(&stalled) && peer_of(&stalled, p.sock) != P2P_INVALID_HANDLE);
         loop_expect_text(loop, peer_of(&stalled, p.sock), "hello");
     }
     stalled_close(&stalled); /* before: it is the peer that p would wait for */
