@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -56,6 +57,28 @@ static void a_child_that_frees_the_loop_does_not_disturb_the_parent(void **state
     os_close(new);
     RUN_UNTIL(loop, server.ended == 2);
     echo_stop(&server);
+    p2p_event_loop_free(loop);
+}
+
+/* What the child's memory was used for in the meantime is still there afterwards. */
+static void use_memory_and_free(p2p_event_loop_t *loop) {
+    enum { SIZE = 64 * 1024 };
+    char *blocks[64];
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        blocks[i] = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (blocks[i] == MAP_FAILED) _exit(1);
+        memset(blocks[i], 'x', SIZE);
+    }
+    p2p_event_loop_free(loop);
+    for (size_t i = 0; i < COUNT_OF(blocks); i++)
+        if (memchr(blocks[i], 0, SIZE) != NULL) _exit(1);
+}
+
+static void a_child_loses_no_memory_with_the_loop(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = loop_create(NULL);
+    loop_settle(loop);
+    run_child(loop, use_memory_and_free);
     p2p_event_loop_free(loop);
 }
 
@@ -314,6 +337,7 @@ int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(a_child_that_frees_the_loop_does_not_disturb_the_parent),
         CASE(a_child_that_frees_the_loop_writes_nothing_to_its_peers),
+        CASE(a_child_loses_no_memory_with_the_loop),
         CASE(a_child_can_have_a_loop_of_its_own),
         CASE(stop_is_safe_in_a_signal_handler),
         CASE(a_storm_of_signals_changes_nothing),
