@@ -22,11 +22,17 @@ typedef enum p2pi_uring_phase {
     P2PI_FINISHED   /* requests only: cancelled before the kernel had it, to be told */
 } p2pi_uring_phase;
 
+typedef enum p2pi_uring_list {
+    P2PI_URING_CHANGED, /* something is to be handed over */
+    P2PI_URING_STARVED, /* its receive found no buffer; first come, first served */
+    P2PI_URING_LISTS
+} p2pi_uring_list;
+
 /* io->state */
 typedef struct p2pi_uring_io {
     p2p_io *io;
     p2p_op *op;                          /* the request */
-    struct p2pi_uring_io *next, *previous; /* among the changed */
+    struct p2pi_uring_io *next[P2PI_URING_LISTS], *previous[P2PI_URING_LISTS];
     struct p2pi_uring_io *next_finished;
     uint8_t poll, stream, request; /* phases */
     uint8_t interest, asked;       /* what is wanted; what the pending poll asks for */
@@ -35,7 +41,7 @@ typedef struct p2pi_uring_io {
     bool other_poll;               /* the poll's name is the other one: the last but one may still come back */
     bool streaming;                /* a receive or an accept is wanted */
     bool accepts;                  /* which of them */
-    bool changed, finished, quiet; /* in which lists */
+    bool listed[P2PI_URING_LISTS], finished, quiet; /* where it is */
     bool checked;                  /* the handle is one that can be polled */
     bool detaching;
 } p2pi_uring_io;
@@ -57,7 +63,7 @@ typedef struct p2pi_uring_backend {
     int wake_error;      /* it can't be woken any more */
     p2pi_uring_io **ios; /* by slot; NULL: nobody's */
     uint32_t capacity;
-    p2pi_uring_io *first, *last; /* changed: something is to be handed over */
+    p2pi_uring_io *first[P2PI_URING_LISTS], *last[P2PI_URING_LISTS];
     p2pi_uring_io *finished, **last_finished; /* something is to be told that no completion brings */
     p2pi_uring_io *quiet[P2PI_URING_QUIET_MAX];
     uint32_t quiet_count;
@@ -91,8 +97,13 @@ enum {
 
 /* ---- io_uring_calls.c ---- */
 
-void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of);
-void p2pi_uring_unchange(p2pi_uring_backend *backend, p2pi_uring_io *of);
+void p2pi_uring_append(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_uring_io *of);
+void p2pi_uring_remove(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_uring_io *of);
+static inline void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+    p2pi_uring_append(backend, P2PI_URING_CHANGED, of);
+}
+/* Buffers are free: the first of those who found none try again. */
+void p2pi_uring_feed(p2pi_uring_backend *backend);
 /* What the poll is for: interest, and a send that waits for room. */
 uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of);
 /* Put down for the kernel what has changed; what finds no room stays changed. */

@@ -12,7 +12,8 @@ bool p2pi_uring_at_rest(const p2pi_uring_io *of) {
 }
 
 void p2pi_uring_forget(p2pi_uring_backend *backend, p2pi_uring_io *of) {
-    p2pi_uring_unchange(backend, of);
+    p2pi_uring_remove(backend, P2PI_URING_CHANGED, of);
+    p2pi_uring_remove(backend, P2PI_URING_STARVED, of);
     backend->ios[of->io->token & P2PI_SLOT_MASK] = NULL;
 }
 
@@ -90,15 +91,13 @@ static void fill_received(p2pi_uring_backend *backend, const struct io_uring_cqe
     if (completion->res > 0) {
         event->u.buffer.index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
         event->u.buffer.offset = p2pi_uring_lend(backend, event->u.buffer.index, (uint32_t)completion->res);
-    } else if (completion->res == -ENOBUFS) {
-        event->result = 0;
-        event->flags = P2P_NO_BUFFERS;
     }
 }
 
 static int streamed(p2pi_uring_backend *backend, p2pi_uring_io *of, const struct io_uring_cqe *completion,
                     p2p_backend_event *out) {
     bool cancelled = completion->res == -ECANCELED;
+    bool starved = completion->res == -ENOBUFS && !of->accepts;
     bool more = (completion->flags & IORING_CQE_F_MORE) != 0;
     p2p_backend_event event = { .token = of->io->token, .kind = P2P_EVENT_ACCEPT, .result = completion->res };
     if (!of->accepts) {
@@ -111,13 +110,16 @@ static int streamed(p2pi_uring_backend *backend, p2pi_uring_io *of, const struct
         event.flags |= P2P_MORE;
     } else {
         of->stream = P2PI_IDLE;
-        of->streaming = of->streaming && cancelled; /* wanted again since */
+        of->streaming = of->streaming && (cancelled || starved); /* wanted again since, or still */
+    }
+    if (starved && of->streaming) {
+        p2pi_uring_append(backend, P2PI_URING_STARVED, of);
     }
     if (!more || !of->streaming) {
         go_on(backend, of);
     }
     *out = event;
-    return !cancelled;
+    return !cancelled && !starved;
 }
 
 /* ---- requests ---- */

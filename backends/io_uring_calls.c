@@ -7,26 +7,38 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-/* ---- the changed ---- */
+/* ---- lists ---- */
 
-void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of) {
-    if (of->changed) {
+void p2pi_uring_append(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_uring_io *of) {
+    if (of->listed[list]) {
         return;
     }
-    of->changed = true;
-    of->next = NULL;
-    of->previous = backend->last;
-    *(backend->last != NULL ? &backend->last->next : &backend->first) = of;
-    backend->last = of;
+    p2pi_uring_io *last = backend->last[list];
+    of->listed[list] = true;
+    of->next[list] = NULL;
+    of->previous[list] = last;
+    *(last != NULL ? &last->next[list] : &backend->first[list]) = of;
+    backend->last[list] = of;
 }
 
-void p2pi_uring_unchange(p2pi_uring_backend *backend, p2pi_uring_io *of) {
-    if (!of->changed) {
+void p2pi_uring_remove(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_uring_io *of) {
+    if (!of->listed[list]) {
         return;
     }
-    of->changed = false;
-    *(of->previous != NULL ? &of->previous->next : &backend->first) = of->next;
-    *(of->next != NULL ? &of->next->previous : &backend->last) = of->previous;
+    p2pi_uring_io *next = of->next[list], *previous = of->previous[list];
+    of->listed[list] = false;
+    *(previous != NULL ? &previous->next[list] : &backend->first[list]) = next;
+    *(next != NULL ? &next->previous[list] : &backend->last[list]) = previous;
+}
+
+/* Not all at once: most would find none again, and each try costs. What the core had of the buffers it has given back
+ * before it waits. */
+void p2pi_uring_feed(p2pi_uring_backend *backend) {
+    p2pi_uring_io *of;
+    for (uint32_t i = 0; i < backend->pool.count && (of = backend->first[P2PI_URING_STARVED]) != NULL; i++) {
+        p2pi_uring_remove(backend, P2PI_URING_STARVED, of);
+        p2pi_uring_change(backend, of);
+    }
 }
 
 /* ---- calls ---- */
@@ -137,7 +149,7 @@ static bool ask_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
 
 static bool advance_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
     switch (of->stream) {
-    case P2PI_IDLE: return !of->streaming || ask_stream(backend, of);
+    case P2PI_IDLE: return !of->streaming || of->listed[P2PI_URING_STARVED] || ask_stream(backend, of);
     case P2PI_PENDING:
         if (of->streaming) {
             return true;
@@ -228,10 +240,10 @@ static bool arm_wake(p2pi_uring_backend *backend) {
 void p2pi_uring_hand_over(p2pi_uring_backend *backend) {
     p2pi_uring_io *of;
     bool room = arm_wake(backend);
-    while (room && (of = backend->first) != NULL) {
+    while (room && (of = backend->first[P2PI_URING_CHANGED]) != NULL) {
         room = advance_poll(backend, of) && advance_stream(backend, of) && advance_request(backend, of);
         if (room) {
-            p2pi_uring_unchange(backend, of);
+            p2pi_uring_remove(backend, P2PI_URING_CHANGED, of);
         }
     }
 }

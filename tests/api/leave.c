@@ -44,7 +44,7 @@ static void a_socket_that_leaves_before_the_first_run_disturbs_nobody(void **sta
     assert_int_equal(p2p_message_send_data(removed.sock, "kept", 4), 0);
     p2p_socket_close(closed.sock);
     assert_int_equal(p2p_event_loop_remove_socket(loop, removed.sock), 0);
-    assert_int_equal(p2p_message_send_data(removed.sock, "on", 2), 0); /* outside a loop: written now, behind the rest */
+    assert_int_equal(p2p_message_send_data(removed.sock, "on", 2), 0); /* written now, behind the rest */
     assert_int_equal(raw_recv_frame(removed.fd, text, 8), 4);
     assert_int_equal(raw_recv_frame(removed.fd, text, 8), 2);
     assert_true(raw_send_text(stays.fd, "hello"));
