@@ -23,7 +23,7 @@ typedef struct completion {
 } completion;
 
 static struct {
-    struct { void *memory; size_t size; } maps[MAPS_MAX];
+    struct { void *memory; size_t size; } maps[MAPS_MAX], parents[MAPS_MAX];
     heads *heads;
     uint32_t *places;
     struct io_uring_cqe *completions;
@@ -259,6 +259,8 @@ static int register_with(int ring, uint32_t operation, void *argument, uint32_t 
         return kernel.no_unregister ? -EINVAL : 0;
     }
     assert_int_equal(operation, IORING_REGISTER_PBUF_RING);
+    kernel.trials++;
+    if (kernel.buffers_error != 0) return -kernel.buffers_error;
     if (kernel.no_pieces && (asked.flags & IN_PIECES)) return -EINVAL;
     if (kernel.registrations > 0) return -EEXIST;
     inside.buffer_room = asked.count;
@@ -304,8 +306,14 @@ static void unmap(void *memory, size_t size) {
 
 void forks(void) {
     kernel.process++;
-    for (unsigned i = 0; i < MAPS_MAX; i++)
-        if (inside.maps[i].memory != NULL) mprotect(inside.maps[i].memory, inside.maps[i].size, PROT_NONE);
+    kernel.maps = 0;
+    for (unsigned i = 0; i < MAPS_MAX; i++) {
+        if (inside.maps[i].memory == NULL) continue;
+        mprotect(inside.maps[i].memory, inside.maps[i].size, PROT_NONE);
+        inside.parents[i].memory = inside.maps[i].memory;
+        inside.parents[i].size = inside.maps[i].size;
+        inside.maps[i].memory = NULL;
+    }
 }
 
 /* ---- the rest of the table ---- */
@@ -318,6 +326,7 @@ static int close_handle(p2p_handle_t handle) {
     if (handle == KERNEL_RING) {
         assert_true(kernel.open);
         kernel.open = false;
+        kernel.registrations = 0; /* they end with it */
         return 0;
     }
     assert_in_range(kernel.closed_count, 0, COUNT_OF(kernel.closed) - 1);
@@ -417,7 +426,8 @@ static const p2p_allocator allocator = { .alloc = count_alloc, .realloc = count_
 
 int create_named(const char *name) {
     p2p_backend_env env = { .size = sizeof env, .max_events = 64, .allocator = &allocator, .sys = &made_up_system,
-                            .reason = reason, .reason_size = sizeof reason };
+                            .reason = reason, .reason_size = sizeof reason,
+                            .receive_buffers = kernel.receive_buffers };
     reason[0] = '\0';
     ops = p2p_backend_find(name);
     assert_non_null(ops);
@@ -531,21 +541,19 @@ uint64_t expect_poll(const p2p_io *io, uint32_t mask, uint32_t flags) {
     return call->user_data;
 }
 
-uint64_t expect_update(uint64_t poll, uint32_t mask, uint32_t flags) {
-    const struct io_uring_sqe *call = expect_call(IORING_OP_POLL_REMOVE, NULL);
-    assert_true(call->addr == poll);
-    assert_int_equal(poll_events(call), mask);
-    assert_int_equal(call->len, IORING_POLL_UPDATE_EVENTS | flags);
-    assert_int_equal(call->flags, IOSQE_CQE_SKIP_SUCCESS);
-    return call->user_data;
-}
-
 uint64_t expect_cancel(uint64_t name) {
     const struct io_uring_sqe *call = expect_call(IORING_OP_ASYNC_CANCEL, NULL);
     assert_true(call->addr == name);
     assert_int_equal(call->flags, IOSQE_CQE_SKIP_SUCCESS);
     assert_int_equal(call->cancel_flags, 0);
     return call->user_data;
+}
+
+uint64_t expect_replaced(const p2p_io *io, uint64_t poll, uint32_t mask, uint32_t flags) {
+    expect_cancel(poll);
+    uint64_t name = expect_poll(io, mask, flags);
+    assert_true(name != poll);
+    return name;
 }
 
 const p2p_backend_event *expect_event(int kind, uint64_t token, uint32_t flags, int32_t result) {
@@ -601,6 +609,8 @@ int uring_teardown(void **state) {
         if (sockets[i].io != NULL) gone(sockets[i].io);
     if (backend != NULL) ops->destroy(backend);
     backend = NULL;
+    for (unsigned i = 0; i < MAPS_MAX; i++)
+        if (inside.parents[i].memory != NULL) munmap(inside.parents[i].memory, inside.parents[i].size);
     expect_all_read();
     assert_int_equal(inside.answer_count, 0);
     free(events);

@@ -20,7 +20,7 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { KERNEL_RING = 900, KERNEL_WAKE = 901, KERNEL_CALLS_MAX = 512, KERNEL_LATER_MAX = 128 };
+enum { KERNEL_RING = 900, KERNEL_WAKE = 901, KERNEL_CALLS_MAX = 1024, KERNEL_LATER_MAX = 128 };
 
 typedef struct made_up_kernel {
     /* for create, as the case wants it */
@@ -28,6 +28,8 @@ typedef struct made_up_kernel {
     int setup_errors[2];                 /* of the first io_uring_setup, and the second */
     int wake_open_error;
     unsigned failing_map; /* the nth: ENOMEM */
+    int buffers_error;    /* of each ring of buffers */
+    uint32_t receive_buffers;
     bool no_limits;       /* without IORING_FEAT_EXT_ARG */
     bool no_pieces;       /* without IOU_PBUF_RING_INC */
     bool no_unregister;
@@ -47,6 +49,7 @@ typedef struct made_up_kernel {
     uint32_t setup_flags[2];
     bool open, wake_open, enabled;
     unsigned maps, registrations; /* there are now */
+    unsigned trials;              /* how often a ring of buffers was asked for */
     unsigned enters;
     uint32_t submitted, min_complete, enter_flags; /* of the last enter */
     int64_t timeout_ns;                            /* likewise; -1: none */
@@ -73,14 +76,14 @@ void receives(uint64_t name, uint32_t size, uint32_t flags);
 /** The poll of the wake-up comes back. */
 void wake_fires(int32_t result);
 void raises(uint32_t flags); /**< IORING_SQ_*, for nothing, and for ever */
-/** This process is a child of the one that made the rings, and does not have them. */
+/** This process is a child of the one that made the rings, and does not have them: not even to unmap. */
 void forks(void);
 /** The buffers that the kernel has, and how much room is in each: "2:32 3:64". */
 const char *buffers_of_kernel(const p2p_buffer_pool *pool);
 
 /* ---- the backend on it ---- */
 
-#define IO_COUNT 80
+#define IO_COUNT 520
 
 extern const p2p_backend_ops *ops;
 extern p2p_backend *backend;
@@ -107,9 +110,10 @@ const struct io_uring_sqe *next_call(void);
 const struct io_uring_sqe *expect_call(uint8_t code, const p2p_io *io);
 /** A poll for these events; flags: IORING_POLL_ADD_MULTI or 0. @return its name. */
 uint64_t expect_poll(const p2p_io *io, uint32_t mask, uint32_t flags);
-/** That poll is to be for these events; or that call is cancelled. @return the name of the change itself. */
-uint64_t expect_update(uint64_t poll, uint32_t mask, uint32_t flags);
+/** That call is cancelled. @return the name of the cancel itself. */
 uint64_t expect_cancel(uint64_t name);
+/** That poll is cancelled, and one of another name takes its place. @return that name. */
+uint64_t expect_replaced(const p2p_io *io, uint64_t poll, uint32_t mask, uint32_t flags);
 /** The next event. @return it. */
 const p2p_backend_event *expect_event(int kind, uint64_t token, uint32_t flags, int32_t result);
 void expect_ready(const p2p_io *io, uint32_t flags);

@@ -42,7 +42,7 @@ static void what_the_kernel_withholds_is_not_supported(void **state) {
     static const struct { int error; const char *why; } refusals[] = {
         { ENOSYS, "io_uring_setup: ENOSYS: the kernel has no such call" },
         { EPERM, "io_uring_setup: EPERM: forbidden by a seccomp filter or by kernel.io_uring_disabled" },
-        { ENOMEM, "io_uring_setup: ENOMEM: more than RLIMIT_MEMLOCK allows" },
+        { ENOMEM, "io_uring_setup: ENOMEM: more than RLIMIT_MEMLOCK allows, or no memory" },
         { EINVAL, "io_uring_setup: EINVAL: the kernel does not know what is asked for" },
     };
     for (size_t i = 0; i < COUNT_OF(refusals); i++) {
@@ -106,15 +106,26 @@ static void without_buffers_in_pieces_it_polls_only(void **state) {
     assert_int_equal(kernel.mode, 1);
 }
 
-static void a_trial_of_buffers_leaves_none(void **state) {
+static void buffers_are_tried_when_it_is_made(void **state) {
     (void)state;
+    kernel.receive_buffers = 4;
     start("io_uring");
-    assert_int_equal(kernel.registrations, 0);
+    assert_string_equal(ops->name, "io_uring");
+    assert_int_equal(kernel.registrations, 1);
     ops->destroy(backend);
-    kernel.setups = 0;
-    kernel.no_unregister = true;
-    start("io_uring");
-    assert_string_equal(ops->name, "io_uring_poll");
+    kernel.setups = kernel.trials = 0;
+    start("io_uring_poll"); /* which needs none */
+    assert_int_equal(kernel.trials, 0);
+}
+
+/* Not a smaller table: which one a loop has must not depend on what others use. */
+static void without_memory_for_buffers_it_is_not_supported(void **state) {
+    (void)state;
+    kernel.buffers_error = ENOMEM;
+    assert_int_equal(create_named("io_uring"), P2P_ERR_NOT_SUPPORTED);
+    assert_string_equal(reason,
+                        "io_uring: receive buffers: ENOMEM: more than RLIMIT_MEMLOCK allows, or no memory");
+    assert_int_equal(kernel.trials, 1);
 }
 
 static void the_kernel_waits_on_blocking_sockets_only(void **state) {
@@ -205,6 +216,16 @@ static void a_wait_is_one_enter(void **state) {
     assert_int_equal(kernel.min_complete, 1);
 }
 
+static void a_wait_without_time_asks_for_no_completion(void **state) {
+    (void)state;
+    start("io_uring");
+    assert_int_equal(turn_with(64, 0), 0);
+    assert_int_equal(kernel.enters, 1);
+    assert_int_equal(kernel.min_complete, 0);
+    assert_int_equal(kernel.enter_flags, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG); /* it looks for them */
+    assert_true(kernel.timeout_ns == 0);
+}
+
 static void submit_hands_over_and_does_not_wait(void **state) {
     (void)state;
     start("io_uring");
@@ -236,7 +257,7 @@ static void calls_beyond_the_room_are_handed_over_in_between(void **state) {
     start("io_uring");
     p2p_io *ios[30];
     for (unsigned i = 0; i < COUNT_OF(ios); i++) want(ios[i] = attach(i, 0), P2P_IN);
-    turn();
+    turn_with(64, 1);
     for (unsigned i = 0; i < COUNT_OF(ios); i++) expect_poll(ios[i], POLLIN, 0);
     assert_int_equal(kernel.enters, 8);
     assert_int_equal(kernel.min_complete, 1);
@@ -274,7 +295,7 @@ static void a_kernel_that_takes_nothing_keeps_all_for_the_next_wait(void **state
     assert_int_equal(polls, 8);
     assert_int_equal(receives, 8);
     assert_int_equal(kernel.wake_polls, 1);
-    turn();
+    turn_with(64, 1);
     assert_int_equal(kernel.min_complete, 1);
 }
 
@@ -356,16 +377,86 @@ static void a_poll_is_asked_again_while_interest_lasts(void **state) {
     expect_poll(io, POLLOUT, 0);
 }
 
-static void interest_that_grows_changes_the_poll_in_place(void **state) {
+static void interest_that_grows_replaces_the_poll(void **state) {
     (void)state;
     start("io_uring");
     p2p_io *io = attach(0, 0);
     uint64_t poll = polling(io, P2P_IN);
     want(io, P2P_IN | P2P_OUT);
+    unsigned enters = kernel.enters;
     turn();
-    expect_update(poll, POLLIN | POLLOUT, 0);
+    uint64_t next = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
+    assert_int_equal(kernel.enters, enters + 1); /* both at once */
     turn();
-    completes(poll, POLLOUT, 0);
+    completes(next, POLLOUT, 0);
+    turn();
+    expect_ready(io, P2P_OUT);
+    turn();
+    assert_true(expect_poll(io, POLLIN | POLLOUT, 0) == next);
+}
+
+/* Whatever it says: the one in its place looks afresh, and tells what is there. */
+static void a_completion_of_the_replaced_poll_is_ignored(void **state) {
+    (void)state;
+    static const struct { int32_t result; uint32_t flags; } comings[] = {
+        { -ECANCELED, 0 }, { POLLIN, 0 }, { POLLIN, IORING_CQE_F_MORE }, { POLLRDHUP, 0 }, { -EBADF, 0 },
+    };
+    start("io_uring");
+    for (unsigned i = 0; i < COUNT_OF(comings); i++) {
+        p2p_io *io = attach(i, 0);
+        uint64_t poll = polling(io, P2P_IN);
+        want(io, P2P_IN | P2P_OUT);
+        turn();
+        uint64_t next = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
+        completes(poll, comings[i].result, comings[i].flags);
+        assert_int_equal(turn(), 0);
+        turn(); /* and nothing is asked */
+        completes(next, POLLIN, 0);
+        turn();
+        expect_ready(io, P2P_IN);
+        want(io, 0);
+        turn();
+    }
+}
+
+static void names_of_polls_take_turns(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling(io, P2P_IN), first = poll;
+    for (int i = 0; i < 4; i++) {
+        want(io, P2P_IN | P2P_OUT);
+        turn();
+        uint64_t next = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
+        completes(poll, -ECANCELED, 0);
+        completes(next, POLLOUT, 0);
+        turn();
+        expect_ready(io, P2P_OUT);
+        want(io, P2P_IN);
+        turn();
+        poll = expect_poll(io, POLLIN, 0);
+        assert_true(poll == next);
+        assert_true((poll == first) == (i % 2 == 1));
+    }
+}
+
+static void a_poll_is_replaced_in_two_hand_overs_when_room_is_short(void **state) {
+    (void)state;
+    kernel.call_room = 4;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling(io, P2P_IN);
+    for (unsigned i = 1; i < 4; i++) want(attach(i, 0), P2P_IN);
+    want(io, P2P_IN | P2P_OUT);
+    kernel.enter_error = EBUSY;
+    kernel.enter_errors = 2;
+    assert_int_equal(ops->submit(backend), 0); /* the cancel has the last place */
+    turn();
+    for (unsigned i = 1; i < 4; i++) expect_poll(io_at(i), POLLIN, 0);
+    uint64_t next = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
+    completes(poll, -ECANCELED, 0);
+    turn();
+    completes(next, POLLOUT, 0);
     turn();
     expect_ready(io, P2P_OUT);
     turn();
@@ -410,14 +501,14 @@ static void what_nobody_wants_makes_the_next_poll_a_lasting_one(void **state) {
     turn();
     expect_ready(io, P2P_OUT);
     turn(); /* told: looks afresh, as readiness is level-triggered */
-    expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
+    poll = expect_replaced(io, poll, POLLOUT, IORING_POLL_ADD_MULTI);
     want(io, P2P_OUT);
     turn(); /* once */
     completes(poll, POLLHUP, IORING_CQE_F_MORE);
     turn();
     expect_ready(io, P2P_HUP);
     turn();
-    expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
+    poll = expect_replaced(io, poll, POLLOUT, IORING_POLL_ADD_MULTI);
     completes(poll, POLLOUT, 0); /* the kernel ended it */
     turn();
     expect_ready(io, P2P_OUT);
@@ -449,14 +540,14 @@ static void what_a_lasting_poll_told_in_vain_is_asked_again(void **state) {
     uint64_t poll = polling_for_long(io, P2P_OUT);
     want(io, P2P_IN | P2P_OUT);
     turn();
-    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+    poll = expect_replaced(io, poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
     want(io, P2P_OUT);
     completes(poll, POLLIN, IORING_CQE_F_MORE);
     turn();
     turn();
     want(io, P2P_IN | P2P_OUT);
     turn();
-    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
+    expect_replaced(io, poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
 }
 
 /* Two completions in a row: it is to look afresh, whatever the second one says. */
@@ -470,53 +561,52 @@ static void a_lasting_poll_looks_afresh_once_it_told_something(void **state) {
     turn();
     expect_ready(io, P2P_OUT);
     turn();
-    expect_update(poll, POLLOUT, IORING_POLL_ADD_MULTI);
+    expect_replaced(io, poll, POLLOUT, IORING_POLL_ADD_MULTI);
 }
 
-static void a_change_that_came_too_early_is_tried_again(void **state) {
+static void a_cancel_that_came_too_early_is_tried_again(void **state) {
     (void)state;
     start("io_uring");
     p2p_io *io = attach(0, 0);
     uint64_t poll = polling_for_long(io, P2P_OUT);
-    want(io, P2P_IN | P2P_OUT);
-    turn();
-    uint64_t change = expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
-    completes(change, -EALREADY, 0);
-    completes(poll, POLLRDHUP, IORING_CQE_F_MORE); /* what it was at work on */
-    turn();
-    turn();
-    expect_update(poll, POLLIN | POLLOUT, IORING_POLL_ADD_MULTI);
     want(io, 0);
     turn();
     completes(expect_cancel(poll), -EALREADY, 0);
+    completes(poll, POLLRDHUP, IORING_CQE_F_MORE); /* what it was at work on */
     turn();
     turn();
-    change = expect_cancel(poll);
+    uint64_t cancel = expect_cancel(poll);
     completes(poll, -ECANCELED, 0);
-    completes(change, -ENOENT, 0);
+    completes(cancel, -ENOENT, 0);
     turn();
     turn();
 }
 
-static void a_change_that_came_too_late_is_not(void **state) {
+static void a_cancel_that_came_too_late_is_not(void **state) {
     (void)state;
     start("io_uring");
     p2p_io *io = attach(0, 0);
-    uint64_t poll = polling(io, P2P_IN);
+    uint64_t poll = polling_for_long(io, P2P_OUT);
+    want(io, 0);
+    turn();
+    completes(expect_cancel(poll), -ENOENT, 0);
+    completes(poll, POLLOUT, 0);
+    turn(); /* nothing is wanted */
+    turn();
+    want(io, P2P_IN);
+    turn();
+    poll = expect_poll(io, POLLIN, 0);
     want(io, P2P_IN | P2P_OUT);
     turn();
-    uint64_t change = expect_update(poll, POLLIN | POLLOUT, 0);
-    completes(change, -ENOENT, 0);
+    uint64_t cancel = expect_cancel(poll), next = expect_poll(io, POLLIN | POLLOUT, 0);
+    completes(cancel, -ENOENT, 0); /* the replaced one had come back */
     turn();
     turn();
-    completes(poll, POLLIN, 0);
+    completes(next, POLLIN, 0);
     turn();
     expect_ready(io, P2P_IN);
     turn();
     expect_poll(io, POLLIN | POLLOUT, 0);
-    completes(change, -ENOENT, 0);
-    turn();
-    turn();
 }
 
 static void a_handle_closed_behind_our_back_is_told_once(void **state) {
@@ -600,13 +690,13 @@ static void a_socket_at_rest_is_forgotten_at_once(void **state) {
     forget(second);
     assert_int_equal(kernel.enters, enters);
     turn();
-    expect_poll(first, POLLIN, 0);
-    expect_poll(third, POLLIN, 0);
+    uint64_t one = expect_poll(first, POLLIN, 0), three = expect_poll(third, POLLIN, 0);
     want(third, P2P_OUT);
     want(first, P2P_OUT);
     forget(attach(0, 0));
     turn();
-    for (int i = 0; i < 2; i++) expect_call(IORING_OP_POLL_REMOVE, NULL);
+    expect_replaced(third, three, POLLOUT, 0);
+    expect_replaced(first, one, POLLOUT, 0);
 }
 
 static void a_poll_is_cancelled_inside_detach(void **state) {
@@ -637,6 +727,21 @@ static void a_poll_is_cancelled_inside_detach(void **state) {
     forget(next);
     expect_cancel(other);
     turn();
+}
+
+static void the_poll_in_place_of_another_is_cancelled_inside_detach(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0);
+    uint64_t poll = polling(io, P2P_IN);
+    want(io, P2P_IN | P2P_OUT);
+    turn();
+    uint64_t next = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
+    forget(io);
+    expect_cancel(next);
+    completes(poll, POLLIN, 0);
+    completes(next, -ECANCELED, 0);
+    assert_int_equal(turn(), 0);
 }
 
 static void a_cancelled_poll_is_waited_for_inside_detach(void **state) {
@@ -792,30 +897,36 @@ int main(int argc, char **argv) {
         URING_CASE(without_limits_for_a_wait_it_is_not_supported),
         URING_CASE(what_fails_later_leaves_nothing),
         URING_CASE(without_buffers_in_pieces_it_polls_only),
-        URING_CASE(a_trial_of_buffers_leaves_none),
+        URING_CASE(buffers_are_tried_when_it_is_made),
+        URING_CASE(without_memory_for_buffers_it_is_not_supported),
         URING_CASE(the_kernel_waits_on_blocking_sockets_only),
         URING_CASE(nothing_is_asked_before_the_thread_is_known),
         URING_CASE(slots_beyond_the_first_make_more_room),
         URING_CASE(a_wait_is_one_enter),
+        URING_CASE(a_wait_without_time_asks_for_no_completion),
         URING_CASE(submit_hands_over_and_does_not_wait),
         URING_CASE(calls_beyond_the_room_are_handed_over_in_between),
         URING_CASE(a_kernel_that_takes_nothing_keeps_all_for_the_next_wait),
         URING_CASE(it_does_not_wait_without_its_wake_up),
         URING_CASE(what_is_fatal_is_returned),
         URING_CASE(a_poll_is_asked_again_while_interest_lasts),
-        URING_CASE(interest_that_grows_changes_the_poll_in_place),
+        URING_CASE(interest_that_grows_replaces_the_poll),
+        URING_CASE(a_completion_of_the_replaced_poll_is_ignored),
+        URING_CASE(names_of_polls_take_turns),
+        URING_CASE(a_poll_is_replaced_in_two_hand_overs_when_room_is_short),
         URING_CASE(interest_that_shrinks_makes_no_call),
         URING_CASE(what_nobody_wants_makes_the_next_poll_a_lasting_one),
         URING_CASE(a_lasting_poll_is_cancelled_when_nothing_is_wanted),
         URING_CASE(what_a_lasting_poll_told_in_vain_is_asked_again),
         URING_CASE(a_lasting_poll_looks_afresh_once_it_told_something),
-        URING_CASE(a_change_that_came_too_early_is_tried_again),
-        URING_CASE(a_change_that_came_too_late_is_not),
+        URING_CASE(a_cancel_that_came_too_early_is_tried_again),
+        URING_CASE(a_cancel_that_came_too_late_is_not),
         URING_CASE(a_handle_closed_behind_our_back_is_told_once),
         URING_CASE(handles_that_can_not_be_polled_are_refused),
         URING_CASE(a_foreign_handle_is_looked_at_again),
         URING_CASE(a_socket_at_rest_is_forgotten_at_once),
         URING_CASE(a_poll_is_cancelled_inside_detach),
+        URING_CASE(the_poll_in_place_of_another_is_cancelled_inside_detach),
         URING_CASE(a_cancelled_poll_is_waited_for_inside_detach),
         URING_CASE(a_poll_at_work_is_cancelled_again_inside_detach),
         URING_CASE(a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later),

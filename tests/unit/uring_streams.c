@@ -50,6 +50,23 @@ static void all_buffers_are_the_kernels_at_first(void **state) {
     assert_int_equal(kernel.registrations, 1);
 }
 
+static void buffers_that_were_tried_are_kept(void **state) {
+    (void)state;
+    kernel.receive_buffers = BUFFERS;
+    start_with_pool();
+    assert_int_equal(kernel.trials, 1);
+    expect_buffers("0:64 1:64 2:64 3:64");
+}
+
+static void another_number_of_buffers_takes_their_place(void **state) {
+    (void)state;
+    kernel.receive_buffers = BUFFERS / 2;
+    start_with_pool();
+    assert_int_equal(kernel.trials, 2);
+    assert_int_equal(kernel.registrations, 1);
+    expect_buffers("0:64 1:64 2:64 3:64");
+}
+
 static void a_pool_that_can_not_be_bound_is_an_error(void **state) {
     (void)state;
     start("io_uring");
@@ -57,6 +74,13 @@ static void a_pool_that_can_not_be_bound_is_an_error(void **state) {
     assert_int_equal(ops->pool_bind(backend, &pool), -ENOMEM);
     kernel.no_pieces = true;
     assert_int_equal(ops->pool_bind(backend, &pool), -EINVAL);
+}
+
+static void a_pool_that_finds_its_place_taken_is_an_error(void **state) {
+    (void)state;
+    start("io_uring");
+    kernel.no_unregister = true;
+    assert_int_equal(ops->pool_bind(backend, &pool), -EEXIST);
 }
 
 static void a_pool_that_can_not_be_mapped_is_an_error(void **state) {
@@ -155,7 +179,41 @@ static void an_end_is_told_once(void **state) {
     receiving(io);
 }
 
-static void a_stopped_receive_makes_no_event(void **state) {
+/* Started, stopped, and something comes all the same. @return the receive's name. */
+static uint64_t receiving_in_vain(p2p_io *io) {
+    uint64_t name = receiving(io);
+    assert_int_equal(ops->recv_stop(backend, io), 0);
+    receives(name, 1, IORING_CQE_F_MORE);
+    turn();
+    expect_event(P2P_EVENT_RECV, io->token, P2P_MORE, 1);
+    return name;
+}
+
+static void a_stop_and_start_of_receiving_makes_no_call(void **state) {
+    (void)state;
+    start_with_pool();
+    p2p_io *io = attach(0, 0);
+    uint64_t name = receiving(io);
+    unsigned calls = kernel.enters;
+    assert_int_equal(ops->recv_stop(backend, io), 0);
+    assert_int_equal(ops->submit(backend), 0);
+    assert_int_equal(ops->recv_start(backend, io), 0);
+    assert_int_equal(ops->submit(backend), 0);
+    assert_int_equal(kernel.enters, calls);
+    assert_int_equal(ops->recv_stop(backend, io), 0);
+    turn();
+    receives(name, 7, IORING_CQE_F_MORE);
+    turn();
+    expect_piece(io, P2P_MORE, 7, 0, 0);
+    assert_int_equal(ops->recv_start(backend, io), 0); /* before the cancel is handed over */
+    turn();
+    receives(name, 8, IORING_CQE_F_MORE);
+    turn();
+    expect_piece(io, P2P_MORE, 8, 0, 7);
+    turn();
+}
+
+static void a_stopped_receive_is_cancelled_when_something_came(void **state) {
     (void)state;
     start_with_pool();
     p2p_io *io = attach(0, 0);
@@ -164,26 +222,36 @@ static void a_stopped_receive_makes_no_event(void **state) {
     turn(); /* it was not asked yet */
     uint64_t name = receiving(io);
     assert_int_equal(ops->recv_stop(backend, io), 0);
+    turn(); /* it may start again soon */
     receives(name, 7, IORING_CQE_F_MORE);
     turn();
-    expect_cancel(name);
-    expect_piece(io, P2P_MORE, 7, 0, 0); /* it was under way */
+    expect_piece(io, P2P_MORE, 7, 0, 0); /* nothing is lost */
     turn();
+    expect_cancel(name);
+    turn(); /* once */
     completes(name, -ECANCELED, 0);
     assert_int_equal(turn(), 0);
     turn();
     receiving(io);
 }
 
-static void a_receive_may_start_again_while_it_is_being_cancelled(void **state) {
+static void a_stopped_receive_that_ends_is_not_cancelled(void **state) {
     (void)state;
     start_with_pool();
     p2p_io *io = attach(0, 0);
     uint64_t name = receiving(io);
     assert_int_equal(ops->recv_stop(backend, io), 0);
-    assert_int_equal(ops->recv_start(backend, io), 0);
-    turn(); /* nothing has changed */
-    assert_int_equal(ops->recv_stop(backend, io), 0);
+    completes(name, 0, 0);
+    turn();
+    expect_event(P2P_EVENT_RECV, io->token, 0, 0);
+    turn();
+}
+
+static void a_receive_may_start_again_while_it_is_being_cancelled(void **state) {
+    (void)state;
+    start_with_pool();
+    p2p_io *io = attach(0, 0);
+    uint64_t name = receiving_in_vain(io);
     turn();
     expect_cancel(name);
     assert_int_equal(ops->recv_start(backend, io), 0);
@@ -193,6 +261,9 @@ static void a_receive_may_start_again_while_it_is_being_cancelled(void **state) 
     turn();
     assert_true(expect_call(IORING_OP_RECV, io)->user_data == name);
     assert_int_equal(ops->recv_stop(backend, io), 0);
+    receives(name, 1, IORING_CQE_F_MORE);
+    turn();
+    expect_piece(io, P2P_MORE, 1, 0, 1);
     turn();
     uint64_t cancel = expect_cancel(name);
     assert_int_equal(ops->recv_start(backend, io), 0);
@@ -207,8 +278,7 @@ static void a_receive_at_work_is_cancelled_again(void **state) {
     (void)state;
     start_with_pool();
     p2p_io *io = attach(0, 0);
-    uint64_t name = receiving(io);
-    assert_int_equal(ops->recv_stop(backend, io), 0);
+    uint64_t name = receiving_in_vain(io);
     turn();
     completes(expect_cancel(name), -EALREADY, 0);
     turn();
@@ -219,7 +289,7 @@ static void a_receive_at_work_is_cancelled_again(void **state) {
     turn(); /* it is wanted again, and goes on */
     receives(name, 1, IORING_CQE_F_MORE);
     turn();
-    expect_piece(io, P2P_MORE, 1, 0, 0);
+    expect_piece(io, P2P_MORE, 1, 0, 1);
 }
 
 /* ---- accepting ---- */
@@ -298,7 +368,7 @@ static void destroy_closes_those_that_found_no_room_too(void **state) {
     for (unsigned i = 0; i < 12; i++) assert_int_equal(kernel.closed[i], 70 + i);
 }
 
-static void a_forked_child_does_not_look_at_the_rings(void **state) {
+static void a_forked_child_leaves_the_rings_alone(void **state) {
     (void)state;
     start_with_pool();
     uint64_t name = accepting(attach(0, 0));
@@ -446,7 +516,7 @@ static void a_poll_that_is_there_waits_for_room_too(void **state) {
     turn();
     expect_send(io, false);
     turn();
-    expect_update(poll, POLLIN | POLLOUT, 0);
+    poll = expect_replaced(io, poll, POLLIN | POLLOUT, 0);
     completes(poll, POLLOUT, 0);
     assert_int_equal(turn(), 0);
     answers(IORING_OP_SEND, 5);
@@ -458,20 +528,43 @@ static void a_poll_that_is_there_waits_for_room_too(void **state) {
 
 /* ---- quiet sends ---- */
 
+enum { QUIET_MAX = 512, QUIET_WAITING_MAX = 32, MANY = 80 };
+
+static void nothing_comes(void) {
+}
+
 static void a_quiet_send_is_done_when_no_completion_came(void **state) {
     (void)state;
     start("io_uring");
+    turn();
     p2p_io *io = attach(0, 0);
+    for (int i = 0; i < 2; i++) {
+        p2p_op *op = send_of(io, 1, P2P_OP_QUIET);
+        unsigned enters = kernel.enters;
+        kernel.on_block = nothing_comes;
+        assert_int_equal(turn_with(64, -1), 1);
+        assert_int_equal(kernel.enters, enters + 1);
+        expect_send(io, true);
+        expect_done(op, 5);
+        turn();
+    }
+}
+
+/* Whoever waits for the ring's handle learns of what it holds only. */
+static void a_send_handed_over_by_submit_is_not_quiet(void **state) {
+    (void)state;
+    start("io_uring");
+    p2p_io *io = attach(0, 0), *other = attach(1, 0);
     p2p_op *op = send_of(io, 1, P2P_OP_QUIET);
     assert_int_equal(ops->submit(backend), 0);
-    expect_send(io, true);
-    unsigned enters = kernel.enters;
-    assert_int_equal(turn_with(64, -1), 1); /* it does not wait for anything */
-    assert_int_equal(kernel.enters, enters);
-    expect_done(op, 5);
-    op = send_of(io, 1, P2P_OP_QUIET);
-    turn();
-    expect_send(io, true);
+    uint64_t name = expect_send(io, false);
+    p2p_op *later = send_of(other, 1, P2P_OP_QUIET);
+    assert_int_equal(turn(), 1); /* in a wait it is */
+    expect_send(other, true);
+    expect_done(later, 5);
+    assert_int_equal(turn(), 0);
+    completes(name, 5, 0);
+    assert_int_equal(turn(), 1);
     expect_done(op, 5);
     turn();
 }
@@ -493,13 +586,41 @@ static void a_quiet_send_with_a_completion_is_told_once(void **state) {
     }
 }
 
+/* A turn of so many quiet sends; the wait may take as long as it likes. @return what it asks to be completed. */
+static uint32_t wait_with_quiet(unsigned count) {
+    p2p_op *sends[MANY];
+    for (unsigned i = 0; i < count; i++) sends[i] = send_of(io_at(i), 1, P2P_OP_QUIET);
+    assert_int_equal(turn_with(MANY, -1), count);
+    for (unsigned i = 0; i < count; i++) expect_send(io_at(i), true);
+    for (unsigned i = count; i > 0; i--) expect_done(sends[i - 1], 5);
+    uint32_t asked = kernel.min_complete;
+    turn();
+    return asked;
+}
+
+/* Their memory would be kept as long as it waits. */
+static void many_quiet_sends_do_not_block_the_wait(void **state) {
+    (void)state;
+    start("io_uring");
+    turn();
+    for (unsigned i = 0; i < MANY; i++) attach(i, 0);
+    kernel.on_block = nothing_comes;
+    assert_int_equal(wait_with_quiet(1), 1);
+    assert_int_equal(wait_with_quiet(QUIET_WAITING_MAX), 1);
+    kernel.on_block = NULL;
+    assert_int_equal(wait_with_quiet(QUIET_WAITING_MAX + 1), 0);
+    assert_int_equal(wait_with_quiet(MANY), 0);
+    assert_int_equal(turn_with(64, 1), 0); /* the next one blocks again */
+    assert_int_equal(kernel.min_complete, 1);
+}
+
 static void some_sends_are_quiet_at_a_time(void **state) {
     (void)state;
-    enum { QUIET_MAX = 32 };
+    static p2p_op *sends[QUIET_MAX + 1];
     start("io_uring");
-    p2p_op *sends[QUIET_MAX + 1];
+    turn();
     for (unsigned i = 0; i <= QUIET_MAX; i++) sends[i] = send_of(attach(i, 0), 1, P2P_OP_QUIET);
-    assert_int_equal(turn(), QUIET_MAX);
+    assert_int_equal(turn_with(QUIET_MAX, -1), QUIET_MAX);
     uint64_t name = 0;
     for (unsigned i = 0; i <= QUIET_MAX; i++) name = expect_send(io_at(i), i < QUIET_MAX);
     for (unsigned i = QUIET_MAX; i > 0; i--) expect_done(sends[i - 1], 5);
@@ -600,25 +721,45 @@ static void a_request_that_was_not_handed_over_makes_no_call(void **state) {
     expect_done(op, 5);
 }
 
+static void a_wait_before_the_thread_is_known_makes_no_call(void **state) {
+    (void)state;
+    assert_int_equal(create_named("io_uring"), 0);
+    p2p_io *io = attach(0, 0), *other = attach(1, 0);
+    want(io, P2P_IN);
+    p2p_op *op = send_of(other, 1, P2P_OP_QUIET);
+    assert_int_equal(turn_with(64, -1), 0);
+    p2p_op *cancelled = send_of(io, 1, 0);
+    assert_int_equal(ops->cancel(backend, cancelled), 0);
+    assert_int_equal(turn_with(64, -1), 1); /* what is over without the kernel is told */
+    expect_done(cancelled, -ECANCELED);
+    assert_int_equal(kernel.enters, 0);
+    assert_int_equal(ops->bind_thread(backend), 0);
+    turn();
+    expect_poll(io, POLLIN, 0);
+    expect_send(other, true);
+    expect_done(op, 5);
+}
+
 /* So that they are not kept back for ever when completions abound. */
 static void what_no_completion_brings_is_told_first(void **state) {
     (void)state;
     start("io_uring");
     p2p_op *quiet = send_of(attach(0, 0), 1, P2P_OP_QUIET), *loud = send_of(attach(1, 0), 1, 0);
-    assert_int_equal(ops->submit(backend), 0);
-    expect_send(io_at(0), true);
-    completes(expect_send(io_at(1), false), 5, 0);
+    answers(IORING_OP_SEND, 5); /* the quiet one */
+    answers(IORING_OP_SEND, 5);
     p2p_op *cancelled[2];
     for (unsigned i = 0; i < 2; i++) {
         cancelled[i] = send_of(attach(2 + i, 0), 1, 0);
         assert_int_equal(ops->cancel(backend, cancelled[i]), 0);
     }
-    for (unsigned i = 0; i < 2; i++) {
-        want(io_at(2 + i), P2P_IN);
-        assert_int_equal(turn_with(1, -1), 1);
-        expect_poll(io_at(2 + i), POLLIN, 0);
-        expect_done(cancelled[i], -ECANCELED);
-    }
+    assert_int_equal(turn_with(1, -1), 1);
+    expect_send(io_at(0), true);
+    expect_send(io_at(1), false);
+    expect_done(cancelled[0], -ECANCELED);
+    want(io_at(2), P2P_IN);
+    assert_int_equal(turn_with(1, -1), 1);
+    expect_poll(io_at(2), POLLIN, 0);
+    expect_done(cancelled[1], -ECANCELED);
     want(io_at(1), P2P_IN);
     assert_int_equal(turn_with(1, -1), 1);
     expect_poll(io_at(1), POLLIN, 0);
@@ -657,6 +798,10 @@ static void a_cancel_that_finds_no_room_is_handed_over_later(void **state) {
     expect_cancel(name);
     fill_places(5);
     assert_int_equal(ops->recv_stop(backend, io), 0);
+    receives(receive, 1, IORING_CQE_F_MORE);
+    turn();
+    expect_piece(io, P2P_MORE, 1, 0, 0);
+    kernel.enter_errors = 2;
     assert_int_equal(ops->submit(backend), 0);
     turn();
     expect_places(5);
@@ -861,10 +1006,12 @@ static void a_detached_request_that_was_not_handed_over_is_cancelled(void **stat
 static void a_detached_quiet_send_is_done_first(void **state) {
     (void)state;
     start("io_uring");
-    p2p_io *io = attach(0, 0);
-    p2p_op *op = send_of(io, 1, P2P_OP_QUIET);
-    assert_int_equal(ops->submit(backend), 0);
+    p2p_io *io = attach(0, 0), *other = attach(1, 0);
+    p2p_op *op = send_of(io, 1, P2P_OP_QUIET), *told = send_of(other, 1, P2P_OP_QUIET);
+    assert_int_equal(turn_with(1, 0), 1); /* there is no room to tell of both */
     uint64_t name = expect_send(io, true);
+    expect_send(other, true);
+    expect_done(told, 5);
     detach_later(io);
     answers(IORING_OP_ASYNC_CANCEL, -ENOENT);
     turn();
@@ -903,32 +1050,40 @@ static void all_calls_of_a_detached_socket_come_back(void **state) {
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         URING_CASE(all_buffers_are_the_kernels_at_first),
+        URING_CASE(buffers_that_were_tried_are_kept),
+        URING_CASE(another_number_of_buffers_takes_their_place),
         URING_CASE(a_pool_that_can_not_be_bound_is_an_error),
+        URING_CASE(a_pool_that_finds_its_place_taken_is_an_error),
         URING_CASE(a_pool_that_can_not_be_mapped_is_an_error),
         URING_CASE(a_buffer_is_lent_in_pieces_and_goes_back_whole),
         URING_CASE(buffers_go_round_for_ever),
         URING_CASE(without_buffers_a_receive_ends),
         URING_CASE(an_end_is_told_once),
-        URING_CASE(a_stopped_receive_makes_no_event),
+        URING_CASE(a_stop_and_start_of_receiving_makes_no_call),
+        URING_CASE(a_stopped_receive_is_cancelled_when_something_came),
+        URING_CASE(a_stopped_receive_that_ends_is_not_cancelled),
         URING_CASE(a_receive_may_start_again_while_it_is_being_cancelled),
         URING_CASE(a_receive_at_work_is_cancelled_again),
         URING_CASE(connections_are_accepted_until_it_is_stopped),
         URING_CASE(destroy_closes_who_nobody_was_told_of),
         URING_CASE(destroy_closes_those_that_found_no_room_too),
-        URING_CASE(a_forked_child_does_not_look_at_the_rings),
+        URING_CASE(a_forked_child_leaves_the_rings_alone),
         URING_CASE(a_send_is_told_by_its_completion),
         URING_CASE(several_pieces_are_one_message),
         URING_CASE(a_call_takes_as_much_as_its_number_can_say),
         URING_CASE(a_send_without_room_waits_for_it),
         URING_CASE(a_poll_that_is_there_waits_for_room_too),
         URING_CASE(a_quiet_send_is_done_when_no_completion_came),
+        URING_CASE(a_send_handed_over_by_submit_is_not_quiet),
         URING_CASE(a_quiet_send_with_a_completion_is_told_once),
+        URING_CASE(many_quiet_sends_do_not_block_the_wait),
         URING_CASE(some_sends_are_quiet_at_a_time),
         URING_CASE(no_quiet_send_is_done_while_calls_are_not_taken),
         URING_CASE(no_quiet_send_is_done_while_completions_are_kept),
         URING_CASE(a_quiet_send_that_failed_is_not_done_again_later),
         URING_CASE(quiet_sends_are_told_of_one_by_one),
         URING_CASE(a_request_that_was_not_handed_over_makes_no_call),
+        URING_CASE(a_wait_before_the_thread_is_known_makes_no_call),
         URING_CASE(what_no_completion_brings_is_told_first),
         URING_CASE(a_cancel_that_finds_no_room_is_handed_over_later),
         URING_CASE(a_send_that_waits_for_room_can_be_cancelled),
