@@ -157,8 +157,7 @@ static int wait(p2p_backend *head, p2p_backend_event *out, int capacity, int64_t
     p2pi_uring_feed(backend);
     p2pi_uring_hand_over(backend);
     backend->quietly = false;
-    bool all = backend->first[P2PI_URING_CHANGED] == NULL && backend->first[P2PI_URING_STARVED] == NULL &&
-               backend->wake_armed;
+    bool all = backend->first[P2PI_URING_CHANGED] == NULL && !p2pi_uring_can_feed(backend) && backend->wake_armed;
     bool hurry = something || !all || backend->quiet_count > P2PI_URING_QUIET_WAITING_MAX;
     if (!something || p2pi_uring_pending(&backend->ring) > 0) {
         result = p2pi_uring_wait(&backend->ring, hurry || timeout_ns == 0 ? 0 : 1, hurry ? 0 : timeout_ns);

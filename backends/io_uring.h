@@ -73,6 +73,7 @@ typedef struct p2pi_uring_backend {
     struct io_uring_buf_ring *buffers;
     size_t buffers_size;
     uint16_t buffers_tail;
+    uint32_t buffers_full; /* used up, and not given back yet */
     struct p2pi_uring_use {
         uint32_t used, lent; /* bytes of the buffer that were received; pieces of it that are lent */
     } *use;
@@ -102,7 +103,11 @@ void p2pi_uring_remove(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_u
 static inline void p2pi_uring_change(p2pi_uring_backend *backend, p2pi_uring_io *of) {
     p2pi_uring_append(backend, P2PI_URING_CHANGED, of);
 }
-/* Buffers are free: the first of those who found none try again. */
+/* Some found no buffer, and there is one now. */
+static inline bool p2pi_uring_can_feed(const p2pi_uring_backend *backend) {
+    return backend->first[P2PI_URING_STARVED] != NULL && backend->buffers_full < backend->pool.count;
+}
+/* The first of them try again. */
 void p2pi_uring_feed(p2pi_uring_backend *backend);
 /* What the poll is for: interest, and a send that waits for room. */
 uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of);

@@ -76,6 +76,7 @@ uint32_t p2pi_uring_lend(p2pi_uring_backend *backend, uint32_t index, uint32_t s
     P2P_ASSERT(size <= backend->pool.size - offset);
     use->used += size;
     use->lent++;
+    backend->buffers_full += use->used == backend->pool.size;
     return offset;
 }
 
@@ -85,6 +86,7 @@ void p2pi_uring_buf_recycle(p2p_backend *head, uint32_t buffer_index) {
     struct p2pi_uring_use *use = &backend->use[buffer_index];
     P2P_ASSERT(use->lent > 0);
     if (--use->lent == 0 && use->used == backend->pool.size) {
+        backend->buffers_full--;
         provide(backend, buffer_index);
     }
 }

@@ -31,11 +31,10 @@ void p2pi_uring_remove(p2pi_uring_backend *backend, p2pi_uring_list list, p2pi_u
     *(next != NULL ? &next->previous[list] : &backend->last[list]) = previous;
 }
 
-/* Not all at once: most would find none again, and each try costs. What the core had of the buffers it has given back
- * before it waits. */
+/* Not all at once: most would find none again, and each try costs. */
 void p2pi_uring_feed(p2pi_uring_backend *backend) {
-    p2pi_uring_io *of;
-    for (uint32_t i = 0; i < backend->pool.count && (of = backend->first[P2PI_URING_STARVED]) != NULL; i++) {
+    for (uint32_t i = 0; i < backend->pool.count && p2pi_uring_can_feed(backend); i++) {
+        p2pi_uring_io *of = backend->first[P2PI_URING_STARVED];
         p2pi_uring_remove(backend, P2PI_URING_STARVED, of);
         p2pi_uring_change(backend, of);
     }
