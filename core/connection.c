@@ -5,9 +5,8 @@
 #include "internal.h"
 
 void p2pi_connection_set_limit(p2p_socket_t *sock) {
-    sock->message_limit = sock->max_message_size != 0 ? sock->max_message_size
-                          : sock->loop != NULL        ? sock->loop->options.max_message_size
-                                                      : P2P_DEFAULT_MAX_MESSAGE_SIZE;
+    if (sock->own_limit) return;
+    sock->message_limit = sock->loop != NULL ? sock->loop->options.max_message_size : P2P_DEFAULT_MAX_MESSAGE_SIZE;
 }
 
 /* Nothing more will come, or nothing that can be understood. */

@@ -94,7 +94,7 @@ static void complete(p2p_op *op, int64_t result) {
 
 static void wait_writable(p2p_op *op) {
     p2pi_entry *entry = entry_of(op->io);
-    entry->pending = op;
+    entry->flags |= P2PI_ENTRY_WRITE;
     p2pi_entry_want(entry, entry->wanted | P2P_OUT);
 }
 
@@ -125,8 +125,8 @@ static int emul_connect(p2p_backend *backend, p2p_op *op) {
 static int cancel(p2p_backend *backend, p2p_op *op) {
     (void)backend;
     p2pi_entry *entry = entry_of(op->io);
-    if (entry->pending != op) return 0; /* completed already */
-    entry->pending = NULL;
+    if ((entry->flags & P2PI_ENTRY_WRITE) == 0) return 0; /* completed already */
+    entry->flags &= (uint8_t)~P2PI_ENTRY_WRITE;
     p2pi_entry_want(entry, entry->wanted & ~P2P_OUT);
     complete(op, op->iov == NULL ? 0 : -1); /* an attempt to connect goes on in the system */
     return 0;
@@ -215,19 +215,22 @@ static bool connect_finished(p2pi_entry *entry, int64_t *result) {
     return named >= 0 || error_of(entry, named) != P2P_ERR_NOT_CONNECTED;
 }
 
-static bool send_finished(p2pi_entry *entry, int64_t *result) {
-    p2p_op *op = entry->pending;
+static bool send_finished(p2pi_entry *entry, const p2p_op *op, int64_t *result) {
     *result = entry->loop->sys->sendv(op->io->handle, op->iov, op->iov_count, 1);
     return *result >= 0 || error_of(entry, *result) != P2P_ERR_WOULD_BLOCK;
 }
 
 static void request_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
-    p2p_op *op = entry->pending;
+    bool waits = (entry->flags & P2PI_ENTRY_WRITE) != 0;
+    p2pi_request *request = waits ? ((p2p_socket_t *)entry->owner)->request : NULL;
     int64_t result = 0;
-    if (op != NULL && !(op->iov != NULL ? send_finished(entry, &result) : connect_finished(entry, &result))) return;
-    entry->pending = NULL;
+    if (waits) {
+        const p2p_op *op = &request->op;
+        if (!(op->iov != NULL ? send_finished(entry, op, &result) : connect_finished(entry, &result))) return;
+    }
+    entry->flags &= (uint8_t)~P2PI_ENTRY_WRITE;
     p2pi_entry_want(entry, entry->wanted & ~P2P_OUT);
-    if (op != NULL) p2pi_request_done(loop, P2PI_CONTAINER(op, p2pi_request, op), result);
+    if (waits) p2pi_request_done(loop, request, result);
 }
 
 P2PI_UNUSUAL static void ready_both(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {

@@ -42,10 +42,8 @@ static void interest_failed(p2pi_entry *entry, int error) {
 }
 
 static void flush_interest(p2p_event_loop_t *loop) {
-    while (loop->dirty != NULL) {
-        p2pi_entry *entry = loop->dirty;
-        loop->dirty = entry->next;
-        entry->flags &= (uint8_t)~P2PI_ENTRY_DIRTY;
+    p2pi_entry *entry;
+    while ((entry = p2pi_registry_next_dirty(&loop->registry)) != NULL) {
         if (entry->owner == NULL) {
             p2pi_registry_remove(entry); /* it only waited to leave this list */
             continue;

@@ -77,16 +77,15 @@ typedef enum p2pi_kind {
 #define P2PI_ENTRY_CLOSE 0x08u     /* close the handle then */
 #define P2PI_ENTRY_RECV 0x10u      /* emulation: recv_start is in force */
 #define P2PI_ENTRY_ACCEPT 0x20u    /* emulation: accept_start is in force */
+#define P2PI_ENTRY_WRITE 0x40u     /* emulation: the owner's request waits for writability */
 
 typedef struct p2pi_entry {
     p2p_io io;
     p2p_event_loop_t *loop;
     void *owner;
-    p2p_op *pending;         /* emulation: the request that waits for writability */
-    struct p2pi_entry *next; /* in loop->dirty, or in the free list */
-    uint8_t kind;            /* p2pi_kind */
-    uint8_t flags;           /* P2PI_ENTRY_* */
-    uint8_t wanted, held;    /* P2P_IN | P2P_OUT: what is to be, what the backend last accepted */
+    uint8_t kind;         /* p2pi_kind */
+    uint8_t flags;        /* P2PI_ENTRY_* */
+    uint8_t wanted, held; /* P2P_IN | P2P_OUT: what is to be, what the backend last accepted */
 } p2pi_entry;
 
 #define P2PI_ENTRIES_PER_CHUNK 64u
@@ -94,9 +93,11 @@ typedef struct p2pi_entry {
 typedef struct p2pi_registry {
     uint8_t **chunks; /* entries never move: p2p_io's address is promised to the backend */
     size_t chunk_count, chunk_capacity;
-    size_t size;   /* slots: ENTRIES_PER_CHUNK times chunk_count */
-    size_t stride; /* bytes from one entry to the next: the entry and the backend's state */
-    p2pi_entry *free_list;
+    size_t size;                /* slots: ENTRIES_PER_CHUNK times chunk_count */
+    size_t state_offset, stride; /* bytes from an entry to the backend's state, and to the next entry */
+    /* `size` slot numbers: from the front those whose interest is to be told, from the back free ones. None is both. */
+    uint32_t *listed;
+    uint32_t dirty_count, free_count;
 } p2pi_registry;
 
 void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size);
@@ -126,6 +127,8 @@ void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
 /* Detach, and give the owner an entry with a new token and no handle. NULL only when the backend defers the
  * detach and there is no memory for another entry. */
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
+/* The next entry whose interest is to be told, NULL when there is none. */
+p2pi_entry *p2pi_registry_next_dirty(p2pi_registry *registry);
 /* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask);
 int p2pi_entry_apply(p2pi_entry *entry); /* sets p2p_last_error on failure */
@@ -209,6 +212,12 @@ typedef struct p2pi_listener {
     bool paused;
 } p2pi_listener;
 
+/* What few sockets need, made when the first of it is. */
+typedef struct p2pi_extras {
+    p2p_timer_t *deadline; /* remainder: when it gives up */
+} p2pi_extras;
+
+/* An idle connection costs this and its entry, nothing else: tests/unit/registry.c holds the size. */
 struct p2p_socket {
     p2p_event_loop_t *loop; /* NULL: not registered */
     p2pi_entry *entry;
@@ -222,36 +231,36 @@ struct p2p_socket {
     union {
         p2pi_inbox *inbox;       /* connection */
         p2pi_listener *listener; /* listener in a loop */
-        p2p_timer_t *deadline;   /* remainder: when it gives up */
     } in;
-    p2pi_outbox out;       /* out.queued counts what is staged, too */
-    uint32_t staged_at, staged; /* bytes in loop->stage; while there are any, out has no chunks */
+    p2pi_outbox out;
     p2pi_request *request; /* the send or connect in flight */
+    p2pi_extras *extras;   /* NULL: none */
     p2p_handle_t handle;
-    uint32_t max_message_size; /* the user's wish, 0: none */
-    uint32_t message_limit;    /* what holds: that, or the loop's, or the default */
+    uint32_t staged_at;     /* where in loop->stage out.staged begins */
+    uint32_t message_limit; /* max_message_size: the user's, or the loop's, or the default */
     /* What every message asks for stands side by side: the compiler makes one comparison of several. */
     uint8_t type;        /* p2p_socket_type_t */
     uint8_t state;       /* p2pi_state */
     int8_t output_error; /* why output is impossible */
     bool full;           /* reached high_water, not below low_water since */
     int8_t end;          /* how input ended: P2P_ERR_*, 0 = it goes on */
-    bool remainder;      /* closed, and still writing */
     bool closing;        /* closed by the user */
     bool short_callbacks;
-    bool receiving; /* recv_start is in force */
     int8_t connect_error; /* the answer still to be told */
     int8_t close_reason;  /* for on_close */
-    uint8_t tell;         /* P2PI_TELL_* */
     uint8_t pins;         /* callbacks that have it on the stack: not to be freed */
-    bool end_told;
-    bool has_sent; /* the system may hold output that the peer has not confirmed */
-    bool doomed;  /* closed while pinned */
+    uint8_t tell : 4;     /* P2PI_TELL_* */
+    bool remainder : 1; /* closed, and still writing */
+    bool receiving : 1; /* recv_start is in force */
+    bool end_told : 1;
+    bool has_sent : 1; /* the system may hold output that the peer has not confirmed */
+    bool doomed : 1;   /* closed while pinned */
     bool accepted : 1; /* loop_free closes it */
     bool want_nonblocking : 1; /* what the user asked for */
     bool is_nonblocking : 1;   /* what the handle is */
     bool resetting : 1;        /* abort: RST */
     bool shut : 1;             /* remainder: the peer has been told */
+    bool own_limit : 1;        /* message_limit is this socket's own */
 };
 
 /* socket.c */
@@ -259,6 +268,8 @@ p2p_socket_t *p2pi_socket_new(p2p_socket_type_t type, p2p_handle_t handle, p2pi_
 int p2pi_socket_open(p2p_socket_t *sock, const p2p_address_t *family_of);
 int p2pi_socket_sync_mode(p2p_socket_t *sock);
 void p2pi_socket_destroy(p2p_socket_t *sock);
+/* The socket's extras, made on the first call; NULL when there is no memory. */
+p2pi_extras *p2pi_socket_extras(p2p_socket_t *sock);
 static inline void p2pi_socket_pin(p2p_socket_t *sock) {
     sock->pins++;
 }
@@ -401,7 +412,6 @@ struct p2p_event_loop {
     p2p_backend *backend;
     p2p_event_loop_options_t options;
     p2pi_registry registry;
-    p2pi_entry *dirty; /* entries whose interest is to be told */
     p2pi_batch batch;
     p2p_buffer_pool buffers;
     p2pi_chunk_pool chunks;

@@ -28,7 +28,7 @@ static int read_options(p2p_event_loop_options_t *options, const p2p_event_loop_
     use_default(&options->drain_timeout_ms, 5000);
     use_default(&options->accept_pause_ms, 100);
     bool power_of_two = (options->receive_buffers & (options->receive_buffers - 1)) == 0;
-    bool in_range = options->max_message_size <= INT32_MAX && options->high_water <= INT32_MAX &&
+    bool in_range = options->max_message_size <= INT32_MAX && options->high_water <= (1u << 30) &&
                     options->low_water <= options->high_water && options->max_events <= 65536 && power_of_two &&
                     options->receive_buffers <= 32768 && options->receive_buffer_size >= 4 * KIB &&
                     options->receive_buffer_size <= 1024 * KIB;

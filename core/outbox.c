@@ -11,7 +11,7 @@ static void append(p2pi_outbox *box, p2pi_chunk *chunk) {
     else
         box->first = chunk;
     box->last = chunk;
-    box->queued += sizeof *chunk;
+    box->queued += (uint32_t)sizeof *chunk;
 }
 
 p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t size) {
@@ -60,7 +60,7 @@ void p2pi_outbox_drop_first(p2pi_outbox *box, p2pi_chunk_pool *pool) {
     P2P_ASSERT(chunk != NULL);
     box->first = chunk->next;
     if (box->first == NULL) box->last = NULL;
-    box->queued -= sizeof *chunk;
+    box->queued -= (uint32_t)sizeof *chunk;
     if (chunk->message != NULL) {
         p2p_message_free(&chunk->message->public_part);
         p2pi_free(chunk);

@@ -25,7 +25,8 @@ typedef struct p2pi_chunk {
 
 typedef struct p2pi_outbox {
     p2pi_chunk *first, *last;
-    size_t queued; /* bytes not sent yet, plus sizeof(p2pi_chunk) for each chunk */
+    uint32_t queued; /* bytes not sent yet, plus sizeof(p2pi_chunk) for each chunk; high_water keeps it below 2^32 */
+    uint32_t staged; /* of them in the loop's stage; while there are any, there are no chunks */
 } p2pi_outbox;
 
 /* Spare chunks of one loop. Sockets outside a loop have none and use the allocator. */
@@ -73,7 +74,7 @@ static inline int p2pi_outbox_copy(p2pi_outbox *box, p2pi_chunk_pool *pool, cons
     }
     p2pi_outbox_write_frame(chunk->bytes + chunk->tail, data, length);
     chunk->tail += (uint32_t)size;
-    box->queued += size;
+    box->queued += (uint32_t)size;
     return P2P_OK;
 }
 
@@ -90,7 +91,7 @@ static inline uint32_t p2pi_outbox_gather(const p2pi_outbox *box, p2p_iov *iov, 
 
 /* Forget `bytes` that were sent. */
 static inline void p2pi_outbox_consume(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t bytes) {
-    box->queued -= bytes;
+    box->queued -= (uint32_t)bytes;
     while (bytes > 0) {
         p2pi_chunk *chunk = box->first;
         uint32_t left = chunk->tail - chunk->head;

@@ -51,21 +51,21 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
 /* Move what is staged to chunks: it has to stay, or something has to come behind it. */
 static int unstage(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    int result = p2pi_outbox_take_over(&sock->out, &loop->chunks, loop->stage.data + sock->staged_at, sock->staged);
-    if (result == P2P_OK) sock->staged = 0;
+    int result = p2pi_outbox_take_over(&sock->out, &loop->chunks, loop->stage.data + sock->staged_at, sock->out.staged);
+    if (result == P2P_OK) sock->out.staged = 0;
     return result;
 }
 
 /* Whether a connected socket's frame can be staged: behind its own bytes, or as its first. */
 static inline bool stage_fits(const p2p_socket_t *sock, const p2pi_stage *stage, size_t size) {
     return sock->out.first == NULL && size <= stage->capacity - stage->used &&
-           (sock->staged == 0 || sock->staged_at + sock->staged == stage->used);
+           (sock->out.staged == 0 || sock->staged_at + sock->out.staged == stage->used);
 }
 
 static inline void stage(p2p_socket_t *sock, p2pi_stage *stage, const void *data, uint32_t length) {
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;
-    if (sock->staged == 0) sock->staged_at = stage->used;
-    sock->staged += size;
+    if (sock->out.staged == 0) sock->staged_at = stage->used;
+    sock->out.staged += size;
     sock->out.queued += size;
     uint8_t *end = stage->data + stage->used;
     stage->used += size;
@@ -79,12 +79,12 @@ static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
         stage(sock, &loop->stage, data, length);
         return P2P_OK;
     }
-    int result = sock->staged > 0 ? unstage(sock) : P2P_OK;
+    int result = sock->out.staged > 0 ? unstage(sock) : P2P_OK;
     return result < 0 ? result : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
 }
 
 static int queue_shared(p2p_socket_t *sock, p2pi_message *message) {
-    int result = sock->staged > 0 ? unstage(sock) : P2P_OK;
+    int result = sock->out.staged > 0 ? unstage(sock) : P2P_OK;
     return result < 0 ? result : p2pi_outbox_refer(&sock->out, message);
 }
 
@@ -190,8 +190,8 @@ P2PI_UNUSUAL static void send_rest(p2p_event_loop_t *loop, p2p_socket_t *sock, i
         error = unstage(sock);
     } else if (error == 0) {
         sock->staged_at += (uint32_t)result;
-        sock->staged -= (uint32_t)result;
-        sock->out.queued -= (size_t)result;
+        sock->out.staged -= (uint32_t)result;
+        sock->out.queued -= (uint32_t)result;
         loop->stats.bytes_out += (uint64_t)result;
         error = unstage(sock);
     }
@@ -203,12 +203,12 @@ P2PI_UNUSUAL static void send_rest(p2p_event_loop_t *loop, p2p_socket_t *sock, i
 
 /* Only where the emulation sends is anything staged: this is its send, without a request to keep for later. */
 static inline void send_staged(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    int64_t result = loop->sys->send(sock->handle, loop->stage.data + sock->staged_at, sock->staged, 1);
-    if (result != sock->staged) {
+    int64_t result = loop->sys->send(sock->handle, loop->stage.data + sock->staged_at, sock->out.staged, 1);
+    if (result != sock->out.staged) {
         send_rest(loop, sock, result);
         return;
     }
-    sock->staged = 0;
+    sock->out.staged = 0;
     sock->out.queued = 0;
     loop->stats.bytes_out += (uint64_t)result;
     if (sock->remainder || sock->full) progressed(loop, sock);
@@ -219,7 +219,7 @@ void p2pi_output_flush(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while ((link = p2pi_list_pop(&loop->flush)) != NULL) {
         p2p_socket_t *sock = P2PI_CONTAINER(link, p2p_socket_t, flush);
-        if (sock->staged > 0)
+        if (sock->out.staged > 0)
             send_staged(loop, sock);
         else
             send_chunks(loop, sock);
@@ -260,7 +260,7 @@ static void orphan_request(p2p_socket_t *sock) {
 
 void p2pi_output_detach(p2p_socket_t *sock) {
     orphan_request(sock);
-    if (sock->staged == 0) return;
+    if (sock->out.staged == 0) return;
     int result = unstage(sock);
     if (result == P2P_OK) return;
     sock->output_error = (int8_t)result;
@@ -268,7 +268,7 @@ void p2pi_output_detach(p2p_socket_t *sock) {
 }
 
 void p2pi_output_drop(p2p_socket_t *sock) {
-    sock->staged = 0;
+    sock->out.staged = 0;
     p2pi_outbox_clear(&sock->out, &sock->loop->chunks);
 }
 

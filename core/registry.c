@@ -14,25 +14,34 @@ typedef union strictest {
     void (*function)(void);
 } strictest;
 
-static size_t aligned(size_t size) {
-    const size_t alignment = _Alignof(strictest);
+static size_t aligned(size_t size, size_t alignment) {
     return (size + alignment - 1) / alignment * alignment;
 }
 
-/* An entry is followed by the state that the backend keeps for it. */
-#define STATE_OFFSET aligned(sizeof(p2pi_entry))
+/* A type's size is a multiple of its alignment, so that a small state can do with less. */
+static size_t alignment_for(size_t state_size) {
+    size_t alignment = _Alignof(strictest);
+    while (state_size % alignment != 0) alignment /= 2;
+    return alignment;
+}
 
 void p2pi_registry_init(p2pi_registry *registry, size_t io_state_size) {
     memset(registry, 0, sizeof *registry);
-    registry->stride = STATE_OFFSET + aligned(io_state_size);
+    size_t alignment = alignment_for(io_state_size);
+    registry->state_offset = aligned(offsetof(p2pi_entry, held) + sizeof(uint8_t), alignment);
+    size_t end = registry->state_offset + io_state_size;
+    if (end < sizeof(p2pi_entry)) end = sizeof(p2pi_entry);
+    if (alignment < _Alignof(p2pi_entry)) alignment = _Alignof(p2pi_entry);
+    registry->stride = aligned(end, alignment);
 }
 
 void p2pi_registry_fini(p2pi_registry *registry) {
     for (size_t i = 0; i < registry->chunk_count; i++) p2pi_free(registry->chunks[i]);
     p2pi_free(registry->chunks);
+    p2pi_free(registry->listed);
 }
 
-static int grow(p2pi_registry *registry) {
+static int grow_lists(p2pi_registry *registry) {
     if (registry->chunk_count == registry->chunk_capacity) {
         size_t capacity = registry->chunk_capacity == 0 ? 8 : registry->chunk_capacity * 2;
         uint8_t **chunks = p2pi_realloc(registry->chunks, capacity * sizeof *chunks);
@@ -40,30 +49,42 @@ static int grow(p2pi_registry *registry) {
         registry->chunks = chunks;
         registry->chunk_capacity = capacity;
     }
+    size_t slots = registry->size + P2PI_ENTRIES_PER_CHUNK;
+    uint32_t *listed = p2pi_realloc(registry->listed, slots * sizeof *listed);
+    if (listed == NULL) return P2P_ERR_NO_MEMORY;
+    registry->listed = listed;
+    return P2P_OK;
+}
+
+static void add_free(p2pi_registry *registry, size_t slot) {
+    registry->listed[registry->size - ++registry->free_count] = (uint32_t)slot;
+}
+
+/* Only when no slot is free: the list of free ones, at the end, is empty and need not move. */
+static int grow(p2pi_registry *registry) {
+    if (grow_lists(registry) < 0) return P2P_ERR_NO_MEMORY;
     uint8_t *chunk = p2pi_alloc_zeroed(P2PI_ENTRIES_PER_CHUNK * registry->stride);
     if (chunk == NULL) return P2P_ERR_NO_MEMORY;
     registry->chunks[registry->chunk_count++] = chunk;
     registry->size += P2PI_ENTRIES_PER_CHUNK;
     size_t slot = registry->size;
     for (size_t i = 0; i < P2PI_ENTRIES_PER_CHUNK; i++) {
-        p2pi_entry *entry = p2pi_registry_at(registry, --slot);
-        entry->io.token = (uint64_t)1 << 32 | slot;
-        entry->next = registry->free_list;
-        registry->free_list = entry;
+        slot--;
+        p2pi_registry_at(registry, slot)->io.token = (uint64_t)1 << 32 | slot;
+        add_free(registry, slot);
     }
     return P2P_OK;
 }
 
 p2pi_entry *p2pi_registry_add(p2p_event_loop_t *loop, p2pi_kind kind, void *owner) {
     p2pi_registry *registry = &loop->registry;
-    if (registry->free_list == NULL && grow(registry) < 0) return NULL;
-    p2pi_entry *entry = registry->free_list;
-    registry->free_list = entry->next;
+    if (registry->free_count == 0 && grow(registry) < 0) return NULL;
+    p2pi_entry *entry = p2pi_registry_at(registry, registry->listed[registry->size - registry->free_count--]);
     uint64_t token = entry->io.token;
     memset(entry, 0, registry->stride);
     entry->io.token = token;
     entry->io.handle = P2P_INVALID_HANDLE;
-    entry->io.state = (uint8_t *)entry + STATE_OFFSET;
+    entry->io.state = (uint8_t *)entry + registry->state_offset;
     entry->loop = loop;
     entry->owner = owner;
     entry->kind = (uint8_t)kind;
@@ -82,8 +103,7 @@ void p2pi_registry_remove(p2pi_entry *entry) {
     if ((entry->flags & (P2PI_ENTRY_DIRTY | P2PI_ENTRY_DETACHING)) != 0) return; /* again when that is over */
     entry->io.token = next_token(entry->io.token);
     entry->kind = P2PI_FREE;
-    entry->next = entry->loop->registry.free_list;
-    entry->loop->registry.free_list = entry;
+    add_free(&entry->loop->registry, (uint32_t)entry->io.token);
 }
 
 int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags) {
@@ -100,7 +120,7 @@ int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags)
 static bool forget_handle(p2pi_entry *entry, bool close_handle) {
     p2p_event_loop_t *loop = entry->loop;
     bool attached = (entry->flags & P2PI_ENTRY_ATTACHED) != 0;
-    entry->flags &= (uint8_t) ~(P2PI_ENTRY_ATTACHED | P2PI_ENTRY_RECV | P2PI_ENTRY_ACCEPT);
+    entry->flags &= (uint8_t) ~(P2PI_ENTRY_ATTACHED | P2PI_ENTRY_RECV | P2PI_ENTRY_ACCEPT | P2PI_ENTRY_WRITE);
     entry->wanted = entry->held;
     if (attached && loop->ops.detach(loop->backend, &entry->io) == P2P_DEFERRED) {
         entry->flags |= P2PI_ENTRY_DETACHING;
@@ -137,8 +157,7 @@ p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
     entry->io.token = next_token(entry->io.token);
     entry->io.handle = P2P_INVALID_HANDLE;
     entry->io.flags = 0;
-    memset(entry->io.state, 0, loop->registry.stride - STATE_OFFSET);
-    entry->pending = NULL;
+    memset(entry->io.state, 0, loop->registry.stride - loop->registry.state_offset);
     entry->kind = P2PI_FRESH;
     entry->wanted = entry->held = 0;
     return entry;
@@ -148,8 +167,15 @@ void p2pi_entry_want(p2pi_entry *entry, uint32_t mask) {
     entry->wanted = (uint8_t)mask;
     if (entry->wanted == entry->held || (entry->flags & P2PI_ENTRY_DIRTY) != 0) return;
     entry->flags |= P2PI_ENTRY_DIRTY;
-    entry->next = entry->loop->dirty;
-    entry->loop->dirty = entry;
+    p2pi_registry *registry = &entry->loop->registry;
+    registry->listed[registry->dirty_count++] = (uint32_t)entry->io.token;
+}
+
+p2pi_entry *p2pi_registry_next_dirty(p2pi_registry *registry) {
+    if (registry->dirty_count == 0) return NULL;
+    p2pi_entry *entry = p2pi_registry_at(registry, registry->listed[--registry->dirty_count]);
+    entry->flags &= (uint8_t)~P2PI_ENTRY_DIRTY;
+    return entry;
 }
 
 int p2pi_entry_apply(p2pi_entry *entry) {

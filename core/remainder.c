@@ -27,8 +27,10 @@ static void on_deadline(p2p_timer_t *timer, void *user_data) {
 
 int p2pi_remainder_begin(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    p2p_timer_t *deadline = p2pi_timer_create_private(loop, on_deadline, sock);
-    if (deadline == NULL) return P2P_ERR_NO_MEMORY;
+    p2pi_extras *extras = p2pi_socket_extras(sock);
+    if (extras == NULL) return P2P_ERR_NO_MEMORY;
+    extras->deadline = p2pi_timer_create_private(loop, on_deadline, sock);
+    if (extras->deadline == NULL) return P2P_ERR_NO_MEMORY;
     if (loop->input.socket == sock) {
         loop->input.socket = NULL;
         loop->input.length = 0;
@@ -36,11 +38,10 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     p2pi_list_remove(&sock->again);
     sock->tell = 0;
     p2pi_inbox_release(sock);
-    sock->in.deadline = deadline;
     if (sock->end == P2P_ERR_TOO_LONG) sock->end = 0; /* nothing is to be understood any more, only to run dry */
     sock->remainder = true;
     loop->remainder_count++;
-    p2p_timer_start(deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);
+    p2p_timer_start(extras->deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);
     p2pi_output_schedule(sock);
     if (sock->out.queued == 0 && sock->state == P2PI_STATE_CONNECTED)
         p2pi_remainder_advance(sock);
@@ -65,8 +66,8 @@ void p2pi_remainder_advance(p2p_socket_t *sock) {
 
 void p2pi_remainder_finish(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    p2p_timer_free(sock->in.deadline);
-    sock->in.deadline = NULL;
+    p2p_timer_free(sock->extras->deadline);
+    sock->extras->deadline = NULL;
     sock->remainder = false;
     loop->remainder_count--;
     if (sock->output_error != 0) sock->close_reason = sock->output_error;

@@ -99,7 +99,8 @@ int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled) {
 int p2p_socket_set_max_message_size(p2p_socket_t *socket, uint32_t size_bytes) {
     if (socket == NULL) return p2pi_fail(P2P_ERR_INVALID);
     if (size_bytes > INT32_MAX) return p2pi_fail(P2P_ERR_INVALID);
-    socket->max_message_size = size_bytes;
+    socket->own_limit = size_bytes != 0;
+    socket->message_limit = size_bytes;
     p2pi_connection_set_limit(socket);
     return P2P_OK;
 }
@@ -331,7 +332,13 @@ p2p_handle_t p2p_socket_handle(const p2p_socket_t *socket) {
 void p2pi_socket_destroy(p2p_socket_t *sock) {
     sock->doomed = true;
     if (sock->pins > 0) return;
+    p2pi_free(sock->extras);
     p2pi_free(sock);
+}
+
+p2pi_extras *p2pi_socket_extras(p2p_socket_t *sock) {
+    if (sock->extras == NULL) sock->extras = p2pi_alloc_zeroed(sizeof *sock->extras);
+    return sock->extras;
 }
 
 static void close_outside(p2p_socket_t *sock, bool reset) {

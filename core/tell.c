@@ -4,7 +4,7 @@
 
 void p2pi_socket_tell(p2p_socket_t *sock, uint32_t what) {
     if (sock->closing) return;
-    sock->tell |= (uint8_t)what;
+    sock->tell = (sock->tell | what) & 0xFu;
     if (!p2pi_link_used(&sock->again)) p2pi_list_append(&sock->loop->again, &sock->again);
 }
 

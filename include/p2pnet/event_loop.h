@@ -100,7 +100,7 @@ typedef struct p2p_event_loop_options {
     int measure_callbacks;  /**< 1: stats.callback_max_ns is kept; two clock readings a dispatch */
 
     uint32_t max_message_size; /**< bytes of payload, sent or received; default 1 MiB */
-    uint32_t high_water;       /**< bytes queued for output from which a send is refused; default 256 KiB */
+    uint32_t high_water;       /**< bytes queued from which a send is refused; default 256 KiB, at most 1 GiB */
     uint32_t low_water;        /**< bytes below which on_write runs again; default high_water / 4, at most high_water */
 
     uint32_t max_events;          /**< events taken in one wait; default 512 */

@@ -83,7 +83,7 @@ static void it_grows_and_nothing_moves(void **state) {
     }
     for (size_t i = 0; i < COUNT; i++) {
         assert_ptr_equal(p2pi_registry_find(&loop->registry, entries[i]->io.token), entries[i]);
-        assert_int_equal((uintptr_t)entries[i]->io.state % _Alignof(max_align_t), 0);
+        assert_int_equal((uintptr_t)entries[i]->io.state % _Alignof(uint32_t), 0);
         assert_ptr_equal(entries[i]->owner, &owner);
     }
     for (size_t i = 0; i < COUNT; i++) p2pi_registry_remove(entries[i]);
@@ -92,6 +92,35 @@ static void it_grows_and_nothing_moves(void **state) {
     assert_int_equal(loop->registry.size, size);
     for (size_t i = 0; i < COUNT; i++) p2pi_registry_remove(entries[i]);
     p2p_event_loop_free(loop);
+}
+
+/* A type's size is a multiple of its alignment: what a state of `size` bytes can need at most. */
+static size_t alignment_of(size_t size) {
+    size_t alignment = _Alignof(max_align_t);
+    while (size % alignment != 0) alignment /= 2;
+    return alignment;
+}
+
+static void a_state_of_any_size_is_aligned_and_has_its_room(void **state) {
+    (void)state;
+    for (size_t size = 0; size <= 256; size++) {
+        p2pi_registry registry;
+        p2pi_registry_init(&registry, size);
+        assert_int_equal(registry.state_offset % alignment_of(size), 0);
+        assert_int_equal(registry.stride % alignment_of(size), 0);
+        assert_int_equal(registry.stride % _Alignof(p2pi_entry), 0);
+        assert_true(registry.state_offset > offsetof(p2pi_entry, held));
+        assert_true(registry.stride >= sizeof(p2pi_entry) && registry.stride - registry.state_offset >= size);
+    }
+}
+
+/* The goal is 200 bytes of private memory an idle connection; the allocator's own come to these, and a slot number. */
+static void an_idle_connection_costs_a_socket_and_an_entry_of_184_bytes(void **state) {
+    (void)state;
+    if (sizeof(void *) != 8 || sizeof(p2p_handle_t) != 4) skip();
+    p2pi_registry registry;
+    p2pi_registry_init(&registry, sizeof(uint32_t)); /* epoll's state */
+    assert_true(sizeof(p2p_socket_t) + registry.stride <= 184);
 }
 
 static void growing_without_memory_leaves_it_as_it_was(void **state) {
@@ -218,6 +247,8 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_slot_that_is_used_again_has_a_new_generation),
         MOCK_CASE(the_generation_wraps_without_a_token_of_zero),
         MOCK_CASE(it_grows_and_nothing_moves),
+        MOCK_CASE(a_state_of_any_size_is_aligned_and_has_its_room),
+        MOCK_CASE(an_idle_connection_costs_a_socket_and_an_entry_of_184_bytes),
         MOCK_CASE(growing_without_memory_leaves_it_as_it_was),
         MOCK_CASE(a_used_slot_starts_clean),
         MOCK_CASE(a_dirty_entry_is_free_only_after_the_flush),
