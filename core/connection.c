@@ -12,8 +12,10 @@ void p2pi_connection_set_limit(p2p_socket_t *sock) {
 /* Nothing more will come, or nothing that can be understood. */
 void p2pi_connection_end(p2p_socket_t *sock, int error) {
     if (sock->end != 0) return;
-    if (error == P2P_ERR_CLOSED && sock->output_error != 0) error = sock->output_error;
+    if (error == P2P_ERR_CLOSED && sock->output_error != 0) error = sock->output_error; /* CLOSED: ended by us */
     sock->end = (int8_t)error;
+    p2pi_deadline_stop(sock, P2P_DEADLINE_IDLE);
+    p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
     if (error == P2P_ERR_CLOSED) return;
     sock->output_error = (int8_t)error; /* the connection is dead both ways; told as the end of input */
     if (error == P2P_ERR_TOO_LONG) return; /* the answers to what came before still go out */
@@ -57,6 +59,7 @@ static void consume_frame(p2p_socket_t *sock, uint32_t length) {
     size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
     if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) {
         p2pi_inbox_consume(sock, size);
+        p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
     } else {
         loop->input.data += size;
         loop->input.length -= size;
@@ -238,6 +241,7 @@ void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 /* Bytes received. The usual case has a short way: whole messages, all for on_message. */
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->stats.bytes_in += length;
+    if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
     if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
         p2pi_connection_pump(sock);
         return;
@@ -262,20 +266,36 @@ void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const 
     p2pi_socket_unpin(sock);
 }
 
+static void cannot_receive(p2p_socket_t *sock, int error) {
+    p2pi_connection_end(sock, error);
+    p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+}
+
+/* A message that was begun must end in time; the time counts while it is being received. */
+static void time_message(p2p_socket_t *sock) {
+    if (!sock->receiving || sock->in.inbox == NULL || sock->remainder)
+        p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
+    else if (p2pi_deadline_begin(sock, P2P_DEADLINE_READ) < 0)
+        cannot_receive(sock, P2P_ERR_NO_MEMORY);
+}
+
 /* Receive while there is room for it: not behind untaken messages, not while the own output is stuck. */
 void p2pi_connection_pump(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     bool wanted = sock->end == 0 && sock->state == P2PI_STATE_CONNECTED;
     if (wanted && !sock->remainder) wanted = !held_back(sock) && (sock->in.inbox == NULL || !frame_waits(sock));
-    if (wanted == sock->receiving) return;
+    if (wanted == sock->receiving) {
+        time_message(sock);
+        return;
+    }
     int result = wanted ? loop->ops.recv_start(loop->backend, &sock->entry->io)
                         : loop->ops.recv_stop(loop->backend, &sock->entry->io);
     if (result < 0) {
-        p2pi_connection_end(sock, p2pi_fail_os(loop->sys, result));
-        p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+        cannot_receive(sock, p2pi_fail_os(loop->sys, result));
         return;
     }
     sock->receiving = wanted;
+    time_message(sock);
 }
 
 int p2pi_connection_start(p2p_socket_t *sock) {
@@ -290,7 +310,7 @@ int p2pi_connection_start(p2p_socket_t *sock) {
         p2pi_socket_tell(sock, P2PI_TELL_INPUT);
     }
     p2pi_output_schedule(sock);
-    return P2P_OK;
+    return sock->end == 0 ? p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) : P2P_OK;
 }
 
 /* A RECV event that came while the socket was leaving its loop. */

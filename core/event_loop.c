@@ -114,6 +114,7 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     p2pi_closing_run(loop);
     p2pi_watch_bury(loop);
     p2pi_output_flush(loop);
+    if (loop->drain_end != NULL) p2pi_drain_advance(loop);
     loop->in_turn = false;
 }
 
@@ -162,8 +163,9 @@ static int enter(p2p_event_loop_t *loop) {
 /* Gives the result of the run; the loop may be gone afterwards. */
 static int leave(p2p_event_loop_t *loop) {
     submit(loop);
-    int result = loop->fatal_error;
+    int result = loop->fatal_error != 0 ? loop->fatal_error : loop->drain_error;
     int os_error = loop->fatal_os_error;
+    loop->drain_error = 0;
     loop->running = false;
     if (loop->free_when_done) p2pi_loop_free_now(loop);
     if (result < 0) return p2pi_fail_with(result, os_error);

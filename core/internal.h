@@ -212,9 +212,13 @@ typedef struct p2pi_listener {
     bool paused;
 } p2pi_listener;
 
-/* What few sockets need, made when the first of it is. */
+/* What few sockets need, made when the first of it is. All zero when nothing is needed any more. */
 typedef struct p2pi_extras {
-    p2p_timer_t *deadline; /* remainder: when it gives up */
+    p2p_timer_t *timer; /* deadline.c: NULL, or runs to armed_ns */
+    int64_t armed_ns;   /* 0: not */
+    int64_t due_ns[P2P_DEADLINE_DRAIN + 1];      /* by p2p_deadline_t; 0: does not run */
+    uint32_t timeout_ms[P2P_DEADLINE_DRAIN + 1]; /* this socket's own; 0: the loop's */
+    uint8_t timed_out;                           /* p2p_deadline_t: which has passed */
 } p2pi_extras;
 
 /* An idle connection costs this and its entry, nothing else: tests/unit/registry.c holds the size. */
@@ -236,7 +240,10 @@ struct p2p_socket {
     p2pi_request *request; /* the send or connect in flight */
     p2pi_extras *extras;   /* NULL: none */
     p2p_handle_t handle;
-    uint32_t staged_at;     /* where in loop->stage out.staged begins */
+    union {
+        uint32_t staged_at; /* where in loop->stage out.staged begins */
+        uint32_t lost;      /* while nothing is staged: bytes that were dropped unsent */
+    };
     uint32_t message_limit; /* max_message_size: the user's, or the loop's, or the default */
     /* What every message asks for stands side by side: the compiler makes one comparison of several. */
     uint8_t type;        /* p2p_socket_type_t */
@@ -259,8 +266,9 @@ struct p2p_socket {
     bool want_nonblocking : 1; /* what the user asked for */
     bool is_nonblocking : 1;   /* what the handle is */
     bool resetting : 1;        /* abort: RST */
-    bool shut : 1;             /* remainder: the peer has been told */
+    bool shut : 1;             /* the peer has been told that nothing more comes */
     bool own_limit : 1;        /* message_limit is this socket's own */
+    bool ending : 1;           /* p2p_socket_shutdown: the end follows what is queued */
 };
 
 /* socket.c */
@@ -270,6 +278,8 @@ int p2pi_socket_sync_mode(p2p_socket_t *sock);
 void p2pi_socket_destroy(p2p_socket_t *sock);
 /* The socket's extras, made on the first call; NULL when there is no memory. */
 p2pi_extras *p2pi_socket_extras(p2p_socket_t *sock);
+/* Give them back if nothing is in them. */
+void p2pi_socket_drop_extras(p2p_socket_t *sock);
 static inline void p2pi_socket_pin(p2p_socket_t *sock) {
     sock->pins++;
 }
@@ -339,10 +349,25 @@ void p2pi_request_drain(p2p_event_loop_t *loop);
 bool p2pi_remainder_wanted(const p2p_socket_t *sock);
 int p2pi_remainder_begin(p2p_socket_t *sock);
 void p2pi_remainder_advance(p2p_socket_t *sock);
+void p2pi_remainder_timed_out(p2p_socket_t *sock);
 void p2pi_remainder_finish(p2p_socket_t *sock);
+
+/* shutdown.c: bytes not handed to the system, those lost included; the end of output, once nothing is queued; the end
+ * of a loop that is drained, once all of its connections have ended */
+uint32_t p2pi_output_bytes(const p2p_socket_t *sock);
+void p2pi_shutdown_advance(p2p_socket_t *sock);
+void p2pi_drain_advance(p2p_event_loop_t *loop);
+
+/* deadline.c. begin: unless it runs. put_off: if it runs, from this turn's time on, for the price of a store. */
+int p2pi_deadline_start(p2p_socket_t *sock, p2p_deadline_t which);
+int p2pi_deadline_begin(p2p_socket_t *sock, p2p_deadline_t which);
+void p2pi_deadline_put_off(p2p_socket_t *sock, p2p_deadline_t which);
+void p2pi_deadline_stop(p2p_socket_t *sock, p2p_deadline_t which);
+void p2pi_deadlines_end(p2p_socket_t *sock);
 
 /* listener.c, datagram.c, watch.c */
 int p2pi_listener_start(p2p_socket_t *sock);
+void p2pi_listener_rest(p2p_socket_t *sock);
 /* Why accepting failed: conditions of one connection that is gone already, not of the listener. */
 static inline bool p2pi_is_lost_connection(int error) {
     return error == P2P_ERR_RESET || error == P2P_ERR_UNREACHABLE || error == P2P_ERR_TIMED_OUT ||
@@ -433,6 +458,8 @@ struct p2p_event_loop {
     int64_t process_id;
     const void *thread; /* of the first run */
     int fatal_error, fatal_os_error;
+    p2p_timer_t *drain_end; /* p2p_event_loop_drain is under way */
+    int drain_error;        /* how it ended: run is to tell */
     bool end_when_idle; /* run, not run_once */
     bool running, in_turn, thread_bound, free_when_done, freeing;
     p2p_event_loop_stats_t stats;

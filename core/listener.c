@@ -23,6 +23,13 @@ static void on_resume(p2p_timer_t *timer, void *user_data) {
     if (sock->in.listener->waiting_count == 0) set_accepting(sock, true);
 }
 
+/* For good: the loop is being drained. */
+void p2pi_listener_rest(p2p_socket_t *sock) {
+    p2p_timer_stop(sock->in.listener->resume);
+    sock->in.listener->paused = true;
+    set_accepting(sock, false);
+}
+
 int p2pi_listener_start(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     if (sock->in.listener == NULL) sock->in.listener = p2pi_alloc_zeroed(sizeof *sock->in.listener);

@@ -25,6 +25,10 @@ static int read_options(p2p_event_loop_options_t *options, const p2p_event_loop_
     use_default(&options->accept_budget, 64);
     use_default(&options->receive_buffer_size, 64 * KIB);
     use_default(&options->receive_buffers, 16);
+    use_default(&options->connect_timeout_ms, 30000);
+    use_default(&options->idle_timeout_ms, P2P_NO_TIMEOUT);
+    use_default(&options->read_timeout_ms, 60000);
+    use_default(&options->write_timeout_ms, 30000);
     use_default(&options->drain_timeout_ms, 5000);
     use_default(&options->accept_pause_ms, 100);
     bool power_of_two = (options->receive_buffers & (options->receive_buffers - 1)) == 0;

@@ -52,7 +52,7 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
 static int unstage(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
     int result = p2pi_outbox_take_over(&sock->out, &loop->chunks, loop->stage.data + sock->staged_at, sock->out.staged);
-    if (result == P2P_OK) sock->out.staged = 0;
+    if (result == P2P_OK) sock->out.staged = sock->staged_at = 0;
     return result;
 }
 
@@ -145,6 +145,8 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
 /* ---- writing -------------------------------------------------------------------------------------------- */
 
 P2PI_UNUSUAL static void progressed(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
+    p2pi_shutdown_advance(sock);
     if (sock->remainder) {
         p2pi_remainder_advance(sock);
     } else if (sock->full && sock->out.queued < loop->options.low_water) {
@@ -161,11 +163,16 @@ static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     p2pi_outbox_consume(&sock->out, &loop->chunks, (size_t)result);
     loop->stats.bytes_out += (uint64_t)result;
     p2pi_output_schedule(sock);
+    if (sock->out.queued > 0)
+        p2pi_deadline_put_off(sock, P2P_DEADLINE_WRITE);
+    else
+        p2pi_deadline_stop(sock, P2P_DEADLINE_WRITE);
     progressed(loop, sock);
 }
 
 P2PI_UNUSUAL static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    p2pi_request *request = request_new(sock);
+    bool timed = sock->remainder || p2pi_deadline_begin(sock, P2P_DEADLINE_WRITE) == P2P_OK;
+    p2pi_request *request = timed ? request_new(sock) : NULL;
     if (request == NULL) {
         p2pi_output_fail(sock, P2P_ERR_NO_MEMORY);
         return;
@@ -208,10 +215,10 @@ static inline void send_staged(p2p_event_loop_t *loop, p2p_socket_t *sock) {
         send_rest(loop, sock, result);
         return;
     }
-    sock->out.staged = 0;
+    sock->out.staged = sock->staged_at = 0;
     sock->out.queued = 0;
     loop->stats.bytes_out += (uint64_t)result;
-    if (sock->remainder || sock->full) progressed(loop, sock);
+    if (sock->remainder || sock->full || sock->extras != NULL) progressed(loop, sock);
 }
 
 /* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
@@ -268,15 +275,18 @@ void p2pi_output_detach(p2p_socket_t *sock) {
 }
 
 void p2pi_output_drop(p2p_socket_t *sock) {
-    sock->out.staged = 0;
+    sock->out.staged = sock->staged_at = 0;
     p2pi_outbox_clear(&sock->out, &sock->loop->chunks);
 }
 
 void p2pi_output_abandon(p2p_socket_t *sock) {
+    uint32_t lost = p2pi_output_bytes(sock);
+    p2pi_deadline_stop(sock, P2P_DEADLINE_WRITE);
     p2pi_output_cancel(sock);
     orphan_request(sock);
     p2pi_list_remove(&sock->flush);
     p2pi_output_drop(sock);
+    sock->lost = lost;
 }
 
 /* Failures of the TCP connection itself: receiving will find its end, too. */
@@ -288,8 +298,9 @@ static bool ends_input(int error) {
 /* Output is over. Where input goes on until its end, that tells of it; a later failure is told by itself. */
 void p2pi_output_fail(p2p_socket_t *sock, int error) {
     if (error == P2P_ERR_CLOSED) error = P2P_ERR_RESET; /* EPIPE: what was queued did not arrive */
-    bool tell = sock->output_error == 0 && sock->end != 0;
-    if (sock->output_error == 0) sock->output_error = (int8_t)error;
+    bool first = sock->output_error == 0 || (sock->ending && sock->output_error == P2P_ERR_CLOSED);
+    bool tell = first && sock->end != 0;
+    if (first) sock->output_error = (int8_t)error;
     sock->full = false;
     p2pi_output_abandon(sock);
     if (sock->remainder || !ends_input(error)) p2pi_connection_end(sock, error);
@@ -301,6 +312,7 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
 
 void p2pi_output_connect_failed(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
+    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
     if (sock->remainder) {
         sock->output_error = (int8_t)error;
         p2pi_remainder_finish(sock);
@@ -320,8 +332,13 @@ static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result
         return;
     }
     sock->state = P2PI_STATE_CONNECTED;
+    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
     p2pi_output_schedule(sock);
-    if (sock->remainder) p2pi_connection_pump(sock);
+    p2pi_shutdown_advance(sock);
+    if (sock->remainder)
+        p2pi_connection_pump(sock);
+    else if (p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) < 0)
+        p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
     p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
 }
 
@@ -357,6 +374,8 @@ void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t re
 
 static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     p2p_event_loop_t *loop = sock->loop;
+    int timed = sock->remainder ? P2P_OK : p2pi_deadline_start(sock, P2P_DEADLINE_CONNECT);
+    if (timed < 0) return timed;
     p2pi_request *request = request_new(sock);
     if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     request->is_connect = true;
@@ -385,7 +404,8 @@ int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     p2pi_state before = (p2pi_state)sock->state;
     sock->state = P2PI_STATE_CONNECTING;
     sock->end = sock->output_error = 0;
-    sock->end_told = false;
+    sock->end_told = sock->ending = sock->shut = false;
+    if (sock->out.staged == 0) sock->lost = 0;
     if (result == P2P_OK) result = start_connect(sock, address);
     if (result == P2P_OK) result = p2pi_entry_apply(entry);
     sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;

@@ -104,7 +104,9 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         loop->input.socket = NULL;
         loop->input.length = 0;
     }
+    p2pi_deadlines_end(sock);
     p2pi_output_cancel(sock);
+    uint32_t lost = p2pi_output_bytes(sock);
     if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
         loop->sys->set_option(sock->handle, P2P_SYS_RESET_ON_CLOSE, 1);
     bool attached = false;
@@ -122,6 +124,7 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
     if (close_handle) {
         p2pi_output_drop(sock);
+        sock->lost = lost;
         p2pi_listener_drop(sock);
         p2pi_inbox_release(sock);
     }
@@ -155,7 +158,7 @@ void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     P2P_ASSERT(!sock->closing);
     sock->closing = true;
     sock->resetting = reset;
-    sock->close_reason = sock->end != 0 ? sock->end : sock->output_error;
+    sock->close_reason = sock->end != 0 ? sock->end : sock->ending ? 0 : sock->output_error;
     loop->socket_count--;
     if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_finish(sock);
 }

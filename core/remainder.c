@@ -11,13 +11,11 @@
 bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
     if (sock->state != P2PI_STATE_CONNECTED && sock->state != P2PI_STATE_CONNECTING) return false;
     if (sock->out.queued > 0) return true;
-    return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 && sock->output_error == 0 &&
-           sock->has_sent && sock->loop->sys->unsent(sock->handle) != 0;
+    return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 &&
+           (sock->output_error == 0 || sock->ending) && sock->has_sent && sock->loop->sys->unsent(sock->handle) != 0;
 }
 
-static void on_deadline(p2p_timer_t *timer, void *user_data) {
-    (void)timer;
-    p2p_socket_t *sock = user_data;
+void p2pi_remainder_timed_out(p2p_socket_t *sock) {
     if (!sock->shut) { /* what is left is lost: the peer shall not take it for a clean end */
         sock->resetting = true;
         sock->close_reason = P2P_ERR_TIMED_OUT;
@@ -27,10 +25,9 @@ static void on_deadline(p2p_timer_t *timer, void *user_data) {
 
 int p2pi_remainder_begin(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    p2pi_extras *extras = p2pi_socket_extras(sock);
-    if (extras == NULL) return P2P_ERR_NO_MEMORY;
-    extras->deadline = p2pi_timer_create_private(loop, on_deadline, sock);
-    if (extras->deadline == NULL) return P2P_ERR_NO_MEMORY;
+    p2pi_deadlines_end(sock);
+    int result = p2pi_deadline_start(sock, P2P_DEADLINE_DRAIN);
+    if (result < 0) return result;
     if (loop->input.socket == sock) {
         loop->input.socket = NULL;
         loop->input.length = 0;
@@ -41,7 +38,6 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     if (sock->end == P2P_ERR_TOO_LONG) sock->end = 0; /* nothing is to be understood any more, only to run dry */
     sock->remainder = true;
     loop->remainder_count++;
-    p2p_timer_start(extras->deadline, loop->options.drain_timeout_ms * P2P_NS_PER_MS, 0);
     p2pi_output_schedule(sock);
     if (sock->out.queued == 0 && sock->state == P2PI_STATE_CONNECTED)
         p2pi_remainder_advance(sock);
@@ -66,10 +62,8 @@ void p2pi_remainder_advance(p2p_socket_t *sock) {
 
 void p2pi_remainder_finish(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    p2p_timer_free(sock->extras->deadline);
-    sock->extras->deadline = NULL;
     sock->remainder = false;
     loop->remainder_count--;
-    if (sock->output_error != 0) sock->close_reason = sock->output_error;
+    if (sock->output_error != 0 && sock->output_error != P2P_ERR_CLOSED) sock->close_reason = sock->output_error;
     p2pi_socket_finish(sock);
 }

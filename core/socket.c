@@ -341,6 +341,13 @@ p2pi_extras *p2pi_socket_extras(p2p_socket_t *sock) {
     return sock->extras;
 }
 
+void p2pi_socket_drop_extras(p2p_socket_t *sock) {
+    static const p2pi_extras nothing;
+    if (memcmp(sock->extras, &nothing, sizeof nothing) != 0) return;
+    p2pi_free(sock->extras);
+    sock->extras = NULL;
+}
+
 static void close_outside(p2p_socket_t *sock, bool reset) {
     const p2p_sys_ops *sys = p2pi_sys();
     p2pi_outbox_clear(&sock->out, NULL);

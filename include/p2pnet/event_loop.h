@@ -113,10 +113,16 @@ typedef struct p2p_event_loop_options {
     uint32_t drain_timeout_ms; /**< how long a closed socket may go on writing what was queued; default 5000 */
     uint32_t free_drain_ms;    /**< how long p2p_event_loop_free may wait for output; default 0: tries once */
     uint32_t accept_pause_ms;  /**< how long a listener rests when descriptors run out; default 100 */
+
+    /* deadlines of each socket, see p2p_deadline_t; P2P_NO_TIMEOUT: none */
+    uint32_t connect_timeout_ms; /**< default 30000 */
+    uint32_t idle_timeout_ms;    /**< default P2P_NO_TIMEOUT */
+    uint32_t read_timeout_ms;    /**< default 60000 */
+    uint32_t write_timeout_ms;   /**< default 30000 */
 } p2p_event_loop_options_t;
 
 #define P2P_EVENT_LOOP_OPTIONS_INIT \
-    { sizeof(p2p_event_loop_options_t), NULL, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(p2p_event_loop_options_t), NULL, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a loop with default options.
@@ -185,9 +191,10 @@ P2P_API int p2p_event_loop_socket_count(p2p_event_loop_t *loop);
 /* ---- running ------------------------------------------------------------------------------ */
 
 /**
- * Run turns until p2p_event_loop_stop, or until nothing is left to wait for: no socket, watch, active timer,
- * closing remainder or task. p2p_last_error() afterwards: 0, P2P_ERR_BUSY (called inside a callback of this
- * loop), INVALID (NULL, or another thread's loop), or what stopped the backend.
+ * Run turns until p2p_event_loop_stop, until a drain is over, or until nothing is left to wait for: no socket, watch,
+ * active timer, closing remainder or task. p2p_last_error() afterwards: 0, P2P_ERR_BUSY (called inside a callback of
+ * this loop), INVALID (NULL, or another thread's loop), TIMED_OUT (a drain's time was over), or what stopped the
+ * backend.
  *
  * Thread: the loop's.
  */
@@ -222,6 +229,20 @@ P2P_API int p2p_event_loop_post(p2p_event_loop_t *loop, p2p_task_callback task, 
 
 /** @return the turn's time: monotonic nanoseconds, taken after the last wait; 0 for NULL. Thread: the loop's. */
 P2P_API int64_t p2p_event_loop_now(const p2p_event_loop_t *loop);
+
+/**
+ * End the loop in order: listeners accept no more, every connection is shut down as by p2p_socket_shutdown, and run
+ * returns as soon as each has written what was queued and its peer has ended too, or when the time is over. Until
+ * then messages are received and callbacks run as ever. Sockets and loop stay yours to close and to free.
+ *
+ * Afterwards p2p_last_error() is 0, or P2P_ERR_TIMED_OUT when a connection was not done in time. run_once gives that
+ * once, too. stats.output_queued tells how much is left.
+ *
+ * @param drain_ms  milliseconds from now; 0: the loop's drain_timeout_ms; P2P_NO_TIMEOUT: as long as it takes.
+ * @return 0; P2P_ERR_ALREADY (a drain is under way), NO_MEMORY, INVALID.
+ * Thread: the loop's.
+ */
+P2P_API int p2p_event_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms);
 
 /* ---- embedding in somebody else's loop ---------------------------------------------------- */
 
@@ -310,6 +331,7 @@ typedef struct p2p_loop_stats {
     uint64_t bytes_in, bytes_out;       /**< of connections, headers included */
     uint64_t messages_in, messages_out; /**< delivered or taken; queued for sending */
     uint64_t sends_refused;             /**< P2P_ERR_QUEUE_FULL */
+    uint64_t deadlines_passed;          /**< of sockets */
     uint64_t output_queued;    /**< bytes queued now, all sockets */
     uint64_t timers_active;    /**< now */
     uint64_t watches;          /**< now */

@@ -169,6 +169,38 @@ P2P_API int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled);
  */
 P2P_API int p2p_socket_set_max_message_size(p2p_socket_t *socket, uint32_t size_bytes);
 
+/** A timeout that never comes. */
+#define P2P_NO_TIMEOUT UINT32_MAX
+
+/**
+ * What a socket in a loop can be given a deadline for. When it passes, the connection is over: on_error (without it
+ * on_read; for a connect on_connect) gets P2P_ERR_TIMED_OUT, and p2p_socket_timed_out tells which.
+ */
+typedef enum p2p_deadline {
+    P2P_DEADLINE_NONE,
+    P2P_DEADLINE_CONNECT, /**< from p2p_socket_connect to the connection */
+    P2P_DEADLINE_IDLE,    /**< between one byte received or sent and the next */
+    P2P_DEADLINE_READ,    /**< from the first bytes of a message to its last, as long as it is being received */
+    P2P_DEADLINE_WRITE,   /**< while output waits: between one byte taken by the system and the next */
+    P2P_DEADLINE_DRAIN    /**< after p2p_socket_close: until the peer has everything and has ended its side;
+                               after p2p_socket_shutdown: until the system has taken everything */
+} p2p_deadline_t;
+
+/**
+ * Give a socket a timeout of its own. A deadline that runs counts from now on.
+ *
+ * @param timeout_ms  milliseconds; 0: the loop's option of that name; P2P_NO_TIMEOUT: none.
+ * @return 0; P2P_ERR_INVALID, NO_MEMORY.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_set_timeout(p2p_socket_t *socket, p2p_deadline_t which, uint32_t timeout_ms);
+
+/** @return which deadline passed last, also in on_close; P2P_DEADLINE_NONE if none, or for NULL. Thread: owner. */
+P2P_API p2p_deadline_t p2p_socket_timed_out(const p2p_socket_t *socket);
+
+/** @return "none", "connect", "idle", "read", "write", "drain"; "" for another number; static. Thread: any. */
+P2P_API const char *p2p_deadline_name(p2p_deadline_t which);
+
 /** @return 0 and the local address in *out; P2P_ERR_INVALID (no handle yet), SYSTEM. Thread: owner. */
 P2P_API int p2p_socket_local_address(const p2p_socket_t *socket, p2p_address_t *out);
 
@@ -201,6 +233,31 @@ P2P_API void *p2p_socket_user_data(const p2p_socket_t *socket);
 
 /** @return the operating system's handle, still p2pnet's; P2P_INVALID_HANDLE when there is none yet. Thread: owner. */
 P2P_API p2p_handle_t p2p_socket_handle(const p2p_socket_t *socket);
+
+/**
+ * End the sending side: what is queued is still written, and then the peer is told (FIN). Sending fails with
+ * P2P_ERR_CLOSED from now on; messages are received until the peer ends its side, too. Close the socket then.
+ *
+ * In a loop this returns at once. When the system has not taken everything in time, the connection is over with
+ * P2P_ERR_TIMED_OUT (P2P_DEADLINE_DRAIN), and p2p_socket_unsent tells how much was left. Outside a loop a blocking
+ * socket waits until the system has taken everything.
+ *
+ * @param drain_ms  milliseconds, in a loop; 0: the socket's or the loop's drain timeout; P2P_NO_TIMEOUT: none.
+ * @return 0; P2P_ERR_ALREADY (shut down before), NOT_CONNECTED, WOULD_BLOCK (outside a loop: call again), INVALID (not
+ *         TCP), NO_MEMORY, or why output is over already.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_shutdown(p2p_socket_t *socket, uint32_t drain_ms);
+
+/**
+ * Tell how much of what was queued the system has not taken: bytes, headers included. Once output is over (on_error,
+ * on_close) these are lost; some of them may have been on their way. What the system took can be lost, too, when
+ * the connection is reset.
+ *
+ * @return the number; P2P_ERR_INVALID.
+ * Thread: owner; also in on_close.
+ */
+P2P_API int64_t p2p_socket_unsent(const p2p_socket_t *socket);
 
 /**
  * Close. NULL is ignored. In a loop: no callback but on_close runs any more, and messages still

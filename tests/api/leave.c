@@ -148,7 +148,9 @@ static void messages_leave_while_a_foreign_loop_sleeps(void **state) {
     (void)state;
     probe p = { 0 };
     char text[8];
-    p2p_event_loop_t *loop = loop_create(NULL);
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.write_timeout_ms = P2P_NO_TIMEOUT;
+    p2p_event_loop_t *loop = loop_create(&options);
     p2p_handle_t handle = p2p_event_loop_backend_handle(loop);
     if (handle == P2P_INVALID_HANDLE) {
         p2p_event_loop_free(loop);

@@ -230,7 +230,9 @@ static void next_timeout_writes_what_is_queued(void **state) {
     (void)state;
     char text[8] = { 0 };
     probe p = { 0 };
-    p2p_event_loop_t *loop = loop_create(NULL);
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.write_timeout_ms = P2P_NO_TIMEOUT;
+    p2p_event_loop_t *loop = loop_create(&options);
     probe_open(&p, loop, &probe_by_message);
     assert_int_equal(p2p_message_send_data(p.sock, "hello", 5), 0);
     assert_int_equal(p2p_event_loop_next_timeout(loop), -1);

@@ -32,6 +32,7 @@ static p2p_event_loop_t *native_loop(void) {
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     options.high_water = 4096;
     options.low_water = 1024;
+    options.write_timeout_ms = P2P_NO_TIMEOUT; /* what is allocated is counted */
     p2p_event_loop_t *loop = mock_loop(MOCK_NATIVE, &options);
     mock_turn(loop);
     return loop;

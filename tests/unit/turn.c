@@ -70,7 +70,9 @@ static void turn(void) {
 }
 
 static void open_loop(uint32_t groups) {
-    the_loop = mock_loop(groups, NULL);
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.write_timeout_ms = P2P_NO_TIMEOUT; /* no time-outs but those that a case makes */
+    the_loop = mock_loop(groups, &options);
     speaker = NULL;
     mock.on_wait = nothing_untried;
     for (size_t i = 0; i < COUNT_OF(sockets); i++) {
