@@ -24,7 +24,8 @@ static uint32_t timeout_ms(const p2p_socket_t *sock, p2p_deadline_t which) {
 /* No memory is tried once more by each message: to go on without the deadline would be no safer. */
 static void expire(p2p_socket_t *sock, p2p_deadline_t which) {
     sock->loop->stats.deadlines_passed++;
-    if (which == P2P_DEADLINE_CONNECT) {
+    bool connecting = sock->state == P2PI_STATE_CONNECTING && !sock->remainder; /* shut down meanwhile */
+    if (which == P2P_DEADLINE_CONNECT || connecting) {
         p2pi_output_connect_failed(sock, P2P_ERR_TIMED_OUT);
     } else if (sock->remainder) {
         p2pi_remainder_timed_out(sock);

@@ -4,6 +4,7 @@
  *   loop ── registry ── entry ── owner: a socket (connection, listener, datagram) or a watch
  *        ── timers, tasks, backend, receive buffers
  *   socket ── inbox (a partial message), outbox (chunks), request (what a send or connect has in flight)
+ *          ── extras ── connect (by name: a lookup, and a private socket for each address that is tried)
  *
  * A socket that is registered is freed in step 8 of a turn only, so a pointer to it stays good for the rest
  * of a batch; whether it is still the one meant is asked of the token (events) or of loop->input (callbacks).
@@ -212,12 +213,15 @@ typedef struct p2pi_listener {
     bool paused;
 } p2pi_listener;
 
+typedef struct p2pi_connect p2pi_connect;
+
 /* What few sockets need, made when the first of it is. All zero when nothing is needed any more. */
 typedef struct p2pi_extras {
     p2p_timer_t *timer; /* deadline.c: NULL, or runs to armed_ns */
     int64_t armed_ns;   /* 0: not */
     int64_t due_ns[P2P_DEADLINE_DRAIN + 1];      /* by p2p_deadline_t; 0: does not run */
     uint32_t timeout_ms[P2P_DEADLINE_DRAIN + 1]; /* this socket's own; 0: the loop's */
+    p2pi_connect *connect;                       /* by name, and under way: connect.c */
     uint8_t timed_out;                           /* p2p_deadline_t: which has passed */
 } p2pi_extras;
 
@@ -288,6 +292,23 @@ static inline void p2pi_socket_unpin(p2p_socket_t *sock) {
     if (sock->doomed) p2pi_socket_destroy(sock);
 }
 
+/* Open, connect, and in a loop register; not for a TCP socket in a loop. A handle made for it is gone when it fails. */
+int p2pi_socket_connect_now(p2p_socket_t *sock, const p2p_address_t *peer);
+
+/* connect.c: connecting by name in a loop */
+int p2pi_connect_start(p2p_socket_t *sock, const char *name, uint16_t port);
+/* Give the whole attempt up, lookup and sockets: nothing will be told of it. @return whether there was one. */
+bool p2pi_connect_cancel(p2p_socket_t *sock);
+/* Whether the socket is one of an attempt's own, which the user knows nothing of. */
+extern const p2p_socket_callbacks_t p2pi_attempt_callbacks;
+static inline bool p2pi_connect_is_attempt(const p2p_socket_t *sock) {
+    return !sock->short_callbacks && sock->callbacks.set == &p2pi_attempt_callbacks;
+}
+/* Such a one has connected, or failed. */
+void p2pi_connect_attempt_ended(p2p_socket_t *attempt);
+/* REFUSED when a connected handle talks to itself; `target` may be NULL. */
+int p2pi_connect_check_self(const p2p_sys_ops *sys, p2p_handle_t handle, const p2p_address_t *target);
+
 /* registration.c: between a socket and its loop */
 static inline const p2p_socket_callbacks_t *p2pi_callbacks(const p2p_socket_t *sock, p2p_socket_callbacks_t *room) {
     if (!sock->short_callbacks) return sock->callbacks.set;
@@ -341,7 +362,10 @@ void p2pi_output_abandon(p2p_socket_t *sock);
 void p2pi_output_detach(p2p_socket_t *sock);
 void p2pi_output_drop(p2p_socket_t *sock);
 void p2pi_output_fail(p2p_socket_t *sock, int error);
+/* An attempt to connect is over, by name or not: the answer is told in the next turn. */
 void p2pi_output_connect_failed(p2p_socket_t *sock, int error);
+void p2pi_output_connected(p2p_socket_t *sock);
+void p2pi_output_connecting(p2p_socket_t *sock);
 void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result);
 void p2pi_request_drain(p2p_event_loop_t *loop);
 
@@ -405,10 +429,29 @@ int64_t p2pi_timers_next(const p2pi_timers *timers);
 /* A timer of the library's own: its callbacks are not counted as the user's. */
 p2p_timer_t *p2pi_timer_create_private(p2p_event_loop_t *loop, p2p_timer_callback callback, void *user_data);
 
-typedef struct p2pi_task p2pi_task;
+typedef struct p2pi_task {
+    struct p2pi_task *next;
+    p2p_task_callback callback;
+    void *user_data;
+    bool own; /* the library's, inside something else: neither freed nor counted, and without a turn it never runs */
+} p2pi_task;
 
+/* Any thread. Never fails. */
+void p2pi_task_post(p2p_event_loop_t *loop, p2pi_task *task);
 void p2pi_tasks_run(p2p_event_loop_t *loop);
 void p2pi_tasks_fini(p2p_event_loop_t *loop);
+
+/* ---- resolver.c: names, looked up in threads -------------------------------------------------------------- */
+
+typedef struct p2pi_lookups {
+    p2pi_link waiting, running; /* not begun; with a thread, or posted by it */
+    uint32_t running_count;
+    atomic_uint threads; /* that may still touch the loop */
+} p2pi_lookups;
+
+void p2pi_lookups_init(p2pi_lookups *lookups);
+/* When nobody waits for one any more. Does not wait for the system's answers. */
+void p2pi_lookups_fini(p2p_event_loop_t *loop, bool forked);
 
 /* ---- batch.c: what waits have brought --------------------------------------------------------------------- */
 
@@ -447,6 +490,7 @@ struct p2p_event_loop {
     p2pi_link again, flush, closing;
     p2pi_link dead_watches, failed_watches;
     p2pi_timers timers;
+    p2pi_lookups lookups;
     int64_t now_ns;
     struct {
         p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */

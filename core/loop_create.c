@@ -51,6 +51,7 @@ static void init(p2p_event_loop_t *loop) {
     p2pi_list_init(&loop->dead_watches);
     p2pi_list_init(&loop->failed_watches);
     p2pi_timers_init(&loop->timers);
+    p2pi_lookups_init(&loop->lookups);
     atomic_init(&loop->tasks, NULL);
     atomic_init(&loop->stop_requested, false);
     atomic_init(&loop->wake_pending, false);
@@ -133,7 +134,7 @@ static p2p_socket_t *socket_at(const p2p_event_loop_t *loop, size_t slot) {
 static void release_sockets(p2p_event_loop_t *loop, bool forked) {
     for (size_t slot = 0; slot < loop->registry.size; slot++) {
         p2p_socket_t *sock = socket_at(loop, slot);
-        if (sock == NULL || sock->closing) continue;
+        if (sock == NULL || sock->closing || p2pi_connect_is_attempt(sock)) continue;
         if (!sock->accepted) {
             /* The blocking mode belongs to the open socket, which a forked child shares with its parent. */
             if (forked) sock->want_nonblocking = sock->is_nonblocking;
@@ -201,6 +202,7 @@ void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     p2pi_watch_bury(loop);
     p2pi_timers_fini(&loop->timers);
     p2pi_tasks_fini(loop);
+    p2pi_lookups_fini(loop, forked);
     p2pi_batch_run(loop); /* whoever it was for is gone: what the events carry is given back */
     close_detaching(loop);
     fini(loop);

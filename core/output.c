@@ -311,27 +311,34 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
 }
 
 void p2pi_output_connect_failed(p2p_socket_t *sock, int error) {
-    p2pi_output_abandon(sock);
+    p2pi_connect_cancel(sock);
     p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
+    if (sock->type == P2P_UDP || p2pi_connect_is_attempt(sock)) { /* goes on as it is; is closed when told */
+        sock->connect_error = (int8_t)error;
+        if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
+        return;
+    }
+    if (!sock->remainder) sock->state = P2PI_STATE_FRESH; /* nothing to be handed back; may be tried again */
+    p2pi_output_abandon(sock);
     if (sock->remainder) {
         sock->output_error = (int8_t)error;
         p2pi_remainder_finish(sock);
         return;
     }
     sock->connect_error = (int8_t)error;
-    sock->state = P2PI_STATE_FRESH; /* may be tried again */
     sock->full = false;
+    if (sock->handle != sock->entry->io.handle) sock->loop->sys->close(sock->handle); /* bound, and no name found */
     sock->entry = p2pi_entry_renew(sock->entry, true);
     sock->handle = P2P_INVALID_HANDLE;
     if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
 }
 
-static void connected(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
-    if (result < 0) {
-        p2pi_output_connect_failed(sock, loop->sys->translate_error((int)-result));
+void p2pi_output_connected(p2p_socket_t *sock) {
+    sock->state = P2PI_STATE_CONNECTED;
+    if (p2pi_connect_is_attempt(sock)) {
+        p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
         return;
     }
-    sock->state = P2PI_STATE_CONNECTED;
     p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
     p2pi_output_schedule(sock);
     p2pi_shutdown_advance(sock);
@@ -356,25 +363,48 @@ static void hand_back_attempt(p2p_event_loop_t *loop, p2p_socket_t *sock, const 
     if (error != 0 && error != P2P_ERR_ALREADY && error != P2P_ERR_CANCELLED) sock->connect_error = (int8_t)error;
 }
 
-/* OP_DONE. */
-void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
+P2PI_UNUSUAL static void connect_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
     p2p_socket_t *sock = request->socket;
-    bool is_connect = request->is_connect;
-    bool cancelled = request->cancelled && (result < 0 || is_connect); /* by close or remove */
-    if (sock != NULL && cancelled && is_connect && !sock->closing && sock->state == P2PI_STATE_CONNECTING)
+    bool cancelled = request->cancelled; /* by close or remove */
+    int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
+    if (sock != NULL && !cancelled && error == 0)
+        error = p2pi_connect_check_self(loop->sys, sock->handle, request->op.address);
+    if (sock != NULL && cancelled && !sock->closing && sock->state == P2PI_STATE_CONNECTING)
         hand_back_attempt(loop, sock, request->op.address, result);
     if (sock != NULL) sock->request = NULL;
     request_free(loop, request);
     if (sock == NULL || cancelled) return;
-    if (is_connect)
-        connected(loop, sock, result);
+    if (error != 0)
+        p2pi_output_connect_failed(sock, error);
     else
-        sent(loop, sock, result);
+        p2pi_output_connected(sock);
+}
+
+/* OP_DONE. */
+void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
+    p2p_socket_t *sock = request->socket;
+    if (request->is_connect) {
+        connect_done(loop, request, result);
+        return;
+    }
+    bool cancelled = request->cancelled && result < 0; /* by close or remove */
+    if (sock != NULL) sock->request = NULL;
+    request_free(loop, request);
+    if (sock != NULL && !cancelled) sent(loop, sock, result);
+}
+
+/* Whatever an earlier connection left behind is over. */
+void p2pi_output_connecting(p2p_socket_t *sock) {
+    sock->state = P2PI_STATE_CONNECTING;
+    sock->end = sock->output_error = 0;
+    sock->end_told = sock->ending = sock->shut = false;
+    if (sock->out.staged == 0) sock->lost = 0;
 }
 
 static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     p2p_event_loop_t *loop = sock->loop;
-    int timed = sock->remainder ? P2P_OK : p2pi_deadline_start(sock, P2P_DEADLINE_CONNECT);
+    bool timed_by_other = sock->remainder || p2pi_connect_is_attempt(sock);
+    int timed = timed_by_other ? P2P_OK : p2pi_deadline_start(sock, P2P_DEADLINE_CONNECT);
     if (timed < 0) return timed;
     p2pi_request *request = request_new(sock);
     if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
@@ -402,10 +432,7 @@ int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     entry->kind = P2PI_CONNECTION;
     int result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
     p2pi_state before = (p2pi_state)sock->state;
-    sock->state = P2PI_STATE_CONNECTING;
-    sock->end = sock->output_error = 0;
-    sock->end_told = sock->ending = sock->shut = false;
-    if (sock->out.staged == 0) sock->lost = 0;
+    p2pi_output_connecting(sock);
     if (result == P2P_OK) result = start_connect(sock, address);
     if (result == P2P_OK) result = p2pi_entry_apply(entry);
     sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;

@@ -4,23 +4,21 @@
  */
 #include "internal.h"
 
-struct p2pi_task {
-    p2pi_task *next;
-    p2p_task_callback callback;
-    void *user_data;
-};
-
-int p2p_event_loop_post(p2p_event_loop_t *loop, p2p_task_callback task, void *user_data) {
-    if (loop == NULL || task == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    p2pi_task *node = p2pi_alloc(sizeof *node);
-    if (node == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
-    node->callback = task;
-    node->user_data = user_data;
-    node->next = atomic_load_explicit(&loop->tasks, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&loop->tasks, &node->next, node, memory_order_release,
+void p2pi_task_post(p2p_event_loop_t *loop, p2pi_task *task) {
+    task->next = atomic_load_explicit(&loop->tasks, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&loop->tasks, &task->next, task, memory_order_release,
                                                   memory_order_relaxed)) {
     }
     p2pi_loop_wake(loop);
+}
+
+int p2p_event_loop_post(p2p_event_loop_t *loop, p2p_task_callback task, void *user_data) {
+    if (loop == NULL || task == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    p2pi_task *node = p2pi_alloc_zeroed(sizeof *node);
+    if (node == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    node->callback = task;
+    node->user_data = user_data;
+    p2pi_task_post(loop, node);
     return P2P_OK;
 }
 
@@ -45,6 +43,11 @@ void p2pi_tasks_run(p2p_event_loop_t *loop) {
         p2pi_task *next = task->next;
         p2p_task_callback callback = task->callback;
         void *user_data = task->user_data;
+        if (task->own) { /* may be gone afterwards */
+            callback(user_data);
+            task = next;
+            continue;
+        }
         p2pi_free(task);
         loop->stats.tasks_run++;
         int64_t entered_ns = p2pi_callback_enter(loop);
@@ -58,7 +61,7 @@ void p2pi_tasks_fini(p2p_event_loop_t *loop) {
     p2pi_task *task = take_all(loop);
     while (task != NULL) {
         p2pi_task *next = task->next;
-        p2pi_free(task);
+        if (!task->own) p2pi_free(task);
         task = next;
     }
 }

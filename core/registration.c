@@ -105,6 +105,7 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         loop->input.length = 0;
     }
     p2pi_deadlines_end(sock);
+    bool cancelled = p2pi_connect_cancel(sock);
     p2pi_output_cancel(sock);
     uint32_t lost = p2pi_output_bytes(sock);
     if (close_handle && sock->resetting && sock->handle != P2P_INVALID_HANDLE)
@@ -127,6 +128,9 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
         sock->lost = lost;
         p2pi_listener_drop(sock);
         p2pi_inbox_release(sock);
+    } else if (cancelled) { /* as when it fails: it was meant for that host */
+        p2pi_output_drop(sock);
+        sock->lost = lost;
     }
 }
 

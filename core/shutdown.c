@@ -57,7 +57,9 @@ int p2p_socket_shutdown(p2p_socket_t *socket, uint32_t drain_ms) {
 
 static p2p_socket_t *connection_at(p2p_event_loop_t *loop, size_t slot) {
     p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
-    return entry->kind == P2PI_CONNECTION ? entry->owner : NULL;
+    p2p_socket_t *sock = entry->kind == P2PI_CONNECTION || entry->kind == P2PI_FRESH ? entry->owner : NULL;
+    if (sock == NULL || p2pi_connect_is_attempt(sock)) return NULL;
+    return entry->kind == P2PI_CONNECTION || sock->state == P2PI_STATE_CONNECTING ? sock : NULL; /* by name */
 }
 
 /* Nothing more is to come of it: its peer has everything, and has ended too. */

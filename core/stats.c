@@ -23,6 +23,7 @@ int p2p_event_loop_stats(const p2p_event_loop_t *loop, p2p_event_loop_stats_t *o
     stats.timers_active = loop->timers.active;
     stats.watches = loop->watch_count;
     stats.remainders = loop->remainder_count;
+    stats.lookups = atomic_load_explicit(&loop->lookups.threads, memory_order_relaxed);
     memcpy(out, &stats, size);
     return P2P_OK;
 }

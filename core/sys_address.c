@@ -10,6 +10,7 @@
 
 #include <p2pnet/error.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,39 @@ int p2pi_address_port(const p2p_address_t *address) {
         return ntohs(ipv6.sin6_port);
     }
     return P2P_ERR_INVALID;
+}
+
+/* Why there is no address. Windows has some of these numbers twice, and no EAI_SYSTEM. */
+static int lookup_error(int error) {
+    if (error == EAI_MEMORY) return P2P_ERR_NO_MEMORY;
+#if defined(EAI_SYSTEM)
+    if (error == EAI_SYSTEM) return p2p_sys_default()->translate_error(-p2pi_sys_failure());
+#endif
+    bool absent = error == EAI_NONAME || error == EAI_AGAIN || error == EAI_FAIL;
+#if defined(EAI_NODATA)
+    absent = absent || error == EAI_NODATA;
+#endif
+    return absent ? P2P_ERR_NAME_NOT_FOUND : P2P_ERR_SYSTEM;
+}
+
+int p2pi_resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out, uint32_t capacity) {
+    struct addrinfo hints, *found = NULL;
+    char service[8];
+    memset(&hints, 0, sizeof(hints));
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = type == P2P_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    hints.ai_flags = AI_NUMERICSERV;
+    snprintf(service, sizeof(service), "%u", (unsigned)port);
+    int error = getaddrinfo(name, service, &hints, &found);
+    if (error != 0) return lookup_error(error);
+    uint32_t count = 0;
+    for (const struct addrinfo *each = found; each != NULL && count < capacity; each = each->ai_next) {
+        if (each->ai_addrlen > sizeof(struct sockaddr_storage)) continue;
+        store(&out[count], each->ai_addr, (size_t)each->ai_addrlen);
+        if (p2pi_address_port(&out[count]) >= 0) count++;
+    }
+    freeaddrinfo(found);
+    return count == 0 ? P2P_ERR_NAME_NOT_FOUND : (int)count;
 }
 
 static int name_of(p2p_handle_t handle, int peer, p2p_address_t *out) {

@@ -1,6 +1,6 @@
 /*
  * The system table of POSIX systems: sockets and the clock. With its other parts (sys_address.c,
- * sys_posix_wait.c) this is the only file that calls the operating system.
+ * sys_posix_wait.c, sys_posix_thread.c) this is the only file that calls the operating system.
  *
  * Every function is one call, with EINTR and the platform's gaps smoothed over, and gives 0, a
  * positive value or -errno. No state is kept, so all of them may be called from any thread.
@@ -451,6 +451,9 @@ static const p2p_sys_ops posix_table = {
     .kqueue = p2pi_posix_kqueue,
     .kevent = p2pi_posix_kevent,
 #endif
+    .resolve = p2pi_resolve,
+    .thread_start = p2pi_posix_thread_start,
+    .thread_rest = p2pi_posix_thread_rest,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

@@ -1,6 +1,6 @@
 /*
  * What the parts of the POSIX system table share: sys_posix.c holds the table and the socket calls,
- * sys_posix_wait.c what waits and what ends a wait.
+ * sys_posix_wait.c what waits and what ends a wait, sys_posix_thread.c threads.
  */
 #ifndef P2PI_SYS_POSIX_H
 #define P2PI_SYS_POSIX_H
@@ -35,6 +35,8 @@ int p2pi_posix_wake_open(p2p_handle_t ends[2]);
 int p2pi_posix_wake_signal(p2p_handle_t end);
 int p2pi_posix_wake_drain(p2p_handle_t end);
 void p2pi_posix_wake_close(p2p_handle_t ends[2]);
+int p2pi_posix_thread_start(p2p_sys_thread *thread);
+void p2pi_posix_thread_rest(void);
 #if defined(__linux__)
 int p2pi_posix_epoll_create(void);
 int p2pi_posix_epoll_ctl(int epoll, int operation, p2p_handle_t handle, struct epoll_event *event);

@@ -1,6 +1,6 @@
 /*
  * The system table of Windows: Winsock and the clock. With its other parts (sys_address.c, sys_win32_wait.c,
- * sys_win32_afd.c) this is the only file that calls the operating system there.
+ * sys_win32_afd.c, sys_win32_thread.c) this is the only file that calls the operating system there.
  *
  * Every function is one call, with Winsock's peculiarities smoothed over, and gives 0, a positive value or
  * minus the WSA code. No state is kept but Winsock's own, so all of them may be called from any thread.
@@ -374,6 +374,9 @@ static const p2p_sys_ops win32_table = {
     .afd_poll = p2pi_win32_afd_poll,
     .afd_cancel = p2pi_win32_afd_cancel,
     .lower_socket = p2pi_win32_lower_socket,
+    .resolve = p2pi_resolve,
+    .thread_start = p2pi_win32_thread_start,
+    .thread_rest = p2pi_win32_thread_rest,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

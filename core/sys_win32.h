@@ -1,6 +1,7 @@
 /*
  * What the parts of the Windows system table share: sys_win32.c holds the table and the socket calls,
- * sys_win32_wait.c what waits and what ends a wait, sys_win32_afd.c the driver below Winsock.
+ * sys_win32_wait.c what waits and what ends a wait, sys_win32_afd.c the driver below Winsock,
+ * sys_win32_thread.c threads.
  */
 #ifndef P2PI_SYS_WIN32_H
 #define P2PI_SYS_WIN32_H
@@ -28,6 +29,9 @@ int p2pi_win32_port_open(p2p_handle_t *out);
 int p2pi_win32_port_wait(p2p_handle_t port, struct _OVERLAPPED_ENTRY *results, uint32_t capacity, int64_t timeout_ns);
 int p2pi_win32_port_post(p2p_handle_t port);
 int p2pi_win32_port_close(p2p_handle_t handle);
+
+int p2pi_win32_thread_start(p2p_sys_thread *thread);
+void p2pi_win32_thread_rest(void);
 
 p2p_sys_function p2pi_win32_nt_function(const char *name);
 int p2pi_win32_afd_open(p2p_sys_function nt_create_file, p2p_handle_t port, p2p_handle_t *out);

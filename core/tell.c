@@ -49,6 +49,10 @@ static void tell_input(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 
 /* Read before write, error last. Each callback may end the registration, or the socket. */
 static void tell(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    if (p2pi_connect_is_attempt(sock)) {
+        p2pi_connect_attempt_ended(sock);
+        return;
+    }
     uint32_t what = sock->tell;
     uint64_t token = sock->entry->io.token;
     sock->tell = 0;

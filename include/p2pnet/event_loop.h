@@ -337,6 +337,7 @@ typedef struct p2p_loop_stats {
     uint64_t watches;          /**< now */
     uint64_t remainders;       /**< closed sockets still writing, now */
     uint64_t buffers_lent;     /**< receive buffers in use, now */
+    uint64_t lookups;          /**< threads that look a name up, now; those nobody waits for any more, too */
 } p2p_event_loop_stats_t;
 
 /** @return 0, and *out filled up to out->size; P2P_ERR_INVALID. Thread: the loop's. */

@@ -73,6 +73,11 @@ typedef struct p2p_afd_poll {
 /** What lower_socket is asked for: the socket of Windows' own provider, or one closer to it. */
 typedef enum p2p_sys_lower { P2P_SYS_BASE, P2P_SYS_BSP_POLL, P2P_SYS_BSP_SELECT, P2P_SYS_BSP } p2p_sys_lower;
 
+/** A thread's work, inside what belongs to it: thread_start keeps no memory of its own for it. */
+typedef struct p2p_sys_thread {
+    void (*run)(struct p2p_sys_thread *thread); /**< in the new thread; may free what it is part of */
+} p2p_sys_thread;
+
 /** A function of any type, to be cast to its own. */
 typedef void (*p2p_sys_function)(void);
 
@@ -162,6 +167,14 @@ typedef struct p2p_sys_ops {
     int (*afd_cancel)(p2p_sys_function nt_cancel_io_file_ex, p2p_handle_t device, p2p_afd_poll *poll);
     /** What is below a socket of a layered provider; where there is none, the socket itself. */
     int (*lower_socket)(p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out);
+
+    /* names; with NULL, connecting by name is P2P_ERR_NOT_SUPPORTED */
+    /** All addresses of a host, in the system's order of preference. Blocks, for many seconds when nobody answers.
+     *  @return how many, at most `capacity`; P2P_ERR_NAME_NOT_FOUND, NO_MEMORY, SYSTEM. */
+    int (*resolve)(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out, uint32_t capacity);
+    /** A thread that ends by itself and that nobody waits for. No signal handler runs in it. */
+    int (*thread_start)(p2p_sys_thread *thread);
+    void (*thread_rest)(void); /**< let other threads run: a millisecond, more or less */
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */
