@@ -1,7 +1,7 @@
 /*
  * Connecting by name, in a loop: a lookup, then the addresses in turn, a quarter of a second apart or as soon as one
- * fails, until one connects (RFC 8305, "Happy Eyeballs"). Each address is tried by a private socket of its own, which is
- * registered like any other and counted nowhere; the first to connect leaves its registration and handle to the
+ * fails, until one connects (RFC 8305, "Happy Eyeballs"). Each address is tried by a private socket of its own, which
+ * is registered like any other and counted nowhere; the first to connect leaves its registration and handle to the
  * user's socket. Here is also what tells a connection to itself.
  */
 #include "resolver.h"
@@ -177,7 +177,7 @@ void p2pi_connect_attempt_ended(p2p_socket_t *attempt) {
     advance(c);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static void fix_peer(p2pi_connect *c) {
     p2p_socket_t *sock = c->socket;

@@ -97,8 +97,10 @@ static void begin_waiting(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while (loop->lookups.running_count < P2PI_LOOKUPS_MAX && (link = p2pi_list_pop(&loop->lookups.waiting)) != NULL) {
         p2pi_lookup *lookup = P2PI_CONTAINER(link, p2pi_lookup, link);
-        lookup->result = begin(lookup);
-        if (lookup->result < 0) tell_owner(lookup);
+        int result = begin(lookup); /* from then on the rest is the thread's */
+        if (result == P2P_OK) continue;
+        lookup->result = result;
+        tell_owner(lookup);
     }
 }
 

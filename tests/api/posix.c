@@ -2,6 +2,8 @@
 #include "echo.h"
 #include "probe.h"
 
+#include <p2pnet/sys.h>
+
 #include <fcntl.h>
 #include <net/if.h>
 #include <pthread.h>
@@ -333,6 +335,84 @@ static void a_scope_can_be_the_name_of_an_interface(void **state) {
     assert_string_equal(formatted, expected);
 }
 
+/* ---- threads that look names up ---- */
+
+static struct {
+    atomic_bool gate_shut, begun;
+    bool signals_blocked;
+    p2p_socket_t *sock;
+} names;
+
+static int held_resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out,
+                        uint32_t capacity) {
+    (void)name, (void)type, (void)capacity;
+    sigset_t blocked;
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    names.signals_blocked = sigismember(&blocked, SIGTERM) == 1 && sigismember(&blocked, SIGUSR1) == 1;
+    atomic_store(&names.begun, true);
+    while (atomic_load(&names.gate_shut)) p2p_sys_default()->thread_rest();
+    p2p_sys_default()->address_parse(out, "127.0.0.1", port);
+    return 1;
+}
+
+static int names_setup(void **state) {
+    (void)state;
+    p2p_sys_ops table = *test_system();
+    table.resolve = held_resolve;
+    atomic_store(&names.gate_shut, true);
+    atomic_store(&names.begun, false);
+    return fixture_start(&table, NULL);
+}
+
+static p2p_event_loop_t *loop_that_looks_up(uint16_t port) {
+    p2p_event_loop_t *loop = loop_create(NULL);
+    names.sock = p2p_socket_create(P2P_TCP);
+    assert_int_equal(p2p_event_loop_add_socket(loop, names.sock, NULL, NULL), 0);
+    assert_int_equal(p2p_socket_connect(names.sock, "peer.example", port), 0);
+    RUN_UNTIL(loop, atomic_load(&names.begun));
+    return loop;
+}
+
+/* A handler of the program's would run on a small stack, beside whatever it was written for. */
+static void no_signal_is_delivered_to_a_thread_of_the_library(void **state) {
+    (void)state;
+    sigset_t before, after;
+    pthread_sigmask(SIG_BLOCK, NULL, &before);
+    p2p_event_loop_t *loop = loop_that_looks_up(1);
+    assert_true(names.signals_blocked);
+    pthread_sigmask(SIG_BLOCK, NULL, &after);
+    assert_int_equal(sigismember(&after, SIGTERM), sigismember(&before, SIGTERM)); /* the caller's are as they were */
+    atomic_store(&names.gate_shut, false);
+    RUN_UNTIL(loop, loop_stats(loop).lookups == 0);
+    p2p_socket_close(names.sock);
+    p2p_event_loop_free(loop);
+}
+
+static void free_without_threads(p2p_event_loop_t *loop) {
+    p2p_event_loop_free(loop);
+    p2p_socket_close(names.sock);
+    if (memory_in_use() != 0) _exit(1);
+}
+
+/* The child has no threads: it must neither wait for one nor leave it anything to free. */
+static void a_child_frees_a_loop_whose_lookup_is_under_way(void **state) {
+    (void)state;
+    uint16_t port;
+    p2p_handle_t listener = raw_listen(&port, 1);
+    p2p_event_loop_t *loop = loop_that_looks_up(port);
+    run_child(loop, free_without_threads);
+    atomic_store(&names.gate_shut, false);
+    while (loop_stats(loop).lookups > 0) os_yield(); /* posted, and not heard */
+    run_child(loop, free_without_threads);
+    p2p_handle_t fd = loop_accept(loop, listener); /* the parent goes on */
+    os_close(fd);
+    os_close(listener);
+    p2p_socket_close(names.sock);
+    p2p_event_loop_free(loop);
+}
+
+#define NAMES_CASE(function) cmocka_unit_test_setup_teardown(function, names_setup, fixture_teardown)
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(a_child_that_frees_the_loop_does_not_disturb_the_parent),
@@ -345,6 +425,8 @@ int main(int argc, char **argv) {
         CASE(without_descriptors_creation_fails_with_TOO_MANY_FILES),
         CASE(watching_a_regular_file_is_NOT_SUPPORTED),
         CASE(a_scope_can_be_the_name_of_an_interface),
+        NAMES_CASE(no_signal_is_delivered_to_a_thread_of_the_library),
+        NAMES_CASE(a_child_frees_a_loop_whose_lookup_is_under_way),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }

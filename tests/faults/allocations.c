@@ -2,6 +2,13 @@
 #include "fixture.h"
 #include "scenario.h"
 
+static int setup(void **state) {
+    (void)state;
+    p2p_sys_ops table = *test_system();
+    scenario_system(&table);
+    return fixture_start(&table, NULL);
+}
+
 static void calm(void) {
     memory_fail(0, false);
 }
@@ -44,8 +51,8 @@ static void each_allocation_fails_and_all_that_follow(void **state) {
 
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
-        CASE(each_allocation_fails_once),
-        CASE(each_allocation_fails_and_all_that_follow),
+        cmocka_unit_test_setup_teardown(each_allocation_fails_once, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(each_allocation_fails_and_all_that_follow, setup, fixture_teardown),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }

@@ -12,7 +12,8 @@ typedef struct parts {
     p2p_event_loop_t *loop;
     echo_server by_read, by_message;
     bool has_by_read, has_by_message;
-    p2p_socket_t *client, *quiet, *udp;
+    p2p_socket_t *client, *udp;
+    p2p_socket_t *quiet[2]; /* by address, and by name */
     p2p_timer_t *timer;
     p2p_watch_t *watch;
     p2p_handle_t fd;      /* the raw client */
@@ -26,6 +27,26 @@ typedef struct parts {
     unsigned tasks, ticks, watched, datagrams;
     int fatal; /* what the loop failed with */
 } parts;
+
+/* ---- names: two addresses that are there, and a thread that is through at once ---- */
+
+static int resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out, uint32_t capacity) {
+    (void)name, (void)type;
+    assert_true(capacity >= 2);
+    p2p_sys_default()->address_parse(&out[0], "127.0.0.1", port);
+    p2p_sys_default()->address_parse(&out[1], "127.0.0.1", port);
+    return 2;
+}
+
+static int thread_start(p2p_sys_thread *thread) {
+    thread->run(thread);
+    return 0;
+}
+
+void scenario_system(p2p_sys_ops *table) {
+    table->resolve = resolve;
+    table->thread_start = thread_start;
+}
 
 /* ---- callbacks ---- */
 
@@ -66,7 +87,7 @@ static void client_connect(p2p_socket_t *sock, int error, void *user_data) {
 static void quiet_close(p2p_socket_t *sock, void *user_data) {
     parts *p = user_data;
     p2p_socket_close(sock);
-    p->quiet = NULL;
+    p->quiet[sock == p->quiet[1]] = NULL;
     p->progress++;
 }
 
@@ -131,17 +152,18 @@ static void begin_client(parts *p) {
     }
 }
 
-static void begin_quiet(parts *p) {
+static void begin_quiet(parts *p, int which, const char *address) {
     static const p2p_socket_callbacks_t callbacks = {
         sizeof(p2p_socket_callbacks_t), quiet_close, quiet_message, NULL, quiet_error, quiet_connect, NULL
     };
-    p->quiet = p2p_socket_create(P2P_TCP);
-    if (p->quiet == NULL) return;
-    if (p2p_event_loop_add_socket_with(p->loop, p->quiet, &callbacks, p) == 0 &&
-        p2p_socket_connect(p->quiet, "127.0.0.1", p->by_message.port) == 0)
+    p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
+    p->quiet[which] = sock;
+    if (sock == NULL) return;
+    if (p2p_event_loop_add_socket_with(p->loop, sock, &callbacks, p) == 0 &&
+        p2p_socket_connect(sock, address, p->by_message.port) == 0)
         return;
-    p2p_socket_close(p->quiet);
-    p->quiet = NULL;
+    p2p_socket_close(sock);
+    p->quiet[which] = NULL;
 }
 
 static void begin_datagram(parts *p) {
@@ -169,7 +191,8 @@ static bool begin(parts *p) {
     p->has_by_message = echo_try_start(&p->by_message, p->loop, true) == 0;
     if (p->has_by_read) p->fd = raw_connect(p->by_read.port);
     if (p->has_by_message) begin_client(p);
-    if (p->has_by_message) begin_quiet(p);
+    if (p->has_by_message) begin_quiet(p, 0, "127.0.0.1");
+    if (p->has_by_message) begin_quiet(p, 1, "peer.example");
     begin_datagram(p);
     p->timer = p2p_timer_create(p->loop, on_tick, p);
     if (p->timer != NULL) p2p_timer_start(p->timer, 1, 1000);
@@ -220,7 +243,7 @@ static bool raw_client_run(raw_client *r, parts *p) {
         bool raw_done = r->ended;
         bool client_done = p->failed || p->received == COUNT_OF(lengths);
         if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1 &&
-            p->quiet == NULL)
+            p->quiet[0] == NULL && p->quiet[1] == NULL)
             break;
         if (!r->ended) raw_client_step(r, p);
         if (p->client != NULL && p->received == COUNT_OF(lengths)) close_client(p);
@@ -258,7 +281,8 @@ static void end(parts *p) {
     if (p->loop != NULL) {
         p2p_watch_free(p->watch);
         p2p_socket_close(p->client);
-        p2p_socket_close(p->quiet);
+        p2p_socket_close(p->quiet[0]);
+        p2p_socket_close(p->quiet[1]);
         p2p_socket_close(p->udp);
         if (p->has_by_read) echo_stop(&p->by_read);
         if (p->has_by_message) echo_stop(&p->by_message);

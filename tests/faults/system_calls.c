@@ -15,7 +15,7 @@
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
             X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue)      \
                 X(kevent) X(uring_setup) X(uring_enter) X(uring_register) X(uring_map) X(port_open) X(port_wait)   \
-                    X(port_post) X(afd_open) X(afd_poll) X(lower_socket)
+                    X(port_post) X(afd_open) X(afd_poll) X(lower_socket) X(resolve) X(thread_start)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -127,6 +127,14 @@ INT_ENTRY(afd_open, (p2p_sys_function function, p2p_handle_t port, p2p_handle_t 
 INT_ENTRY(afd_poll, (p2p_sys_function function, p2p_handle_t device, p2p_afd_poll *poll), (function, device, poll))
 INT_ENTRY(lower_socket, (p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out), (handle, which, out))
 
+INT_ENTRY(thread_start, (p2p_sys_thread * thread), (thread))
+
+static int faulty_resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out,
+                          uint32_t capacity) {
+    if (fails(ENTRY_resolve)) return real->translate_error(os_number(plan.error));
+    return real->resolve(name, port, type, out, capacity);
+}
+
 /* A failed close has closed. */
 static int faulty_close(p2p_handle_t handle) {
     int result = real->close(handle);
@@ -170,8 +178,11 @@ static int64_t faulty_sendto(p2p_handle_t handle, const void *data, size_t size,
 
 static int setup(void **state) {
     (void)state;
-    real = test_system();
-    p2p_sys_ops sys = *real;
+    static p2p_sys_ops usual;
+    usual = *test_system();
+    scenario_system(&usual);
+    real = &usual;
+    p2p_sys_ops sys = usual;
     plan.target = ENTRY_COUNT;
     pieces = WHOLE;
     single_bytes = 0;
@@ -274,6 +285,8 @@ CALL_FAILS(port_post, ENOMEM, ENOBUFS)
 CALL_FAILS(afd_open, EMFILE, ENOMEM, ENOBUFS, EACCES)
 CALL_FAILS(afd_poll, EINVAL, ENOMEM, ENOBUFS, EACCES)
 CALL_FAILS(lower_socket, ENOTSOCK, EOPNOTSUPP, ENOBUFS)
+CALL_FAILS(resolve, ENOMEM, EINVAL)
+CALL_FAILS(thread_start, ENOMEM)
 
 /* ---- datagrams that find nobody ---- */
 
