@@ -94,6 +94,11 @@ P2P_API int p2p_init_with(const p2p_init_options_t *options);
  * Undo one p2p_init. The last one forgets allocator, system table, log hook and registered
  * backends, so every loop, socket and message must be gone by then. Without p2p_init: no effect.
  *
+ * One thing may outlive it: a thread that looks a host name up for a loop that was freed meanwhile.
+ * The system's resolver can't be interrupted; when it comes back, the thread frees its memory by the
+ * allocator that was in force, and ends. Who is to unload the library, or to end such an allocator,
+ * frees the loop only when p2p_event_loop_stats says that it has no lookups.
+ *
  * Thread: as p2p_init.
  */
 P2P_API void p2p_cleanup(void);

@@ -98,7 +98,7 @@ P2P_API int p2p_socket_listen(p2p_socket_t *socket, int backlog);
 P2P_API p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener);
 
 /**
- * Connect. For UDP: fixes the peer, at once.
+ * Connect. For UDP: fixes the peer, with a numeric address at once.
  *
  * Outside a loop: a blocking socket waits for the answer. A non-blocking one returns
  * P2P_ERR_WOULD_BLOCK while the attempt goes on; call again to ask (0 = connected), or add it
@@ -106,10 +106,24 @@ P2P_API p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener);
  * by on_connect (or, without it, by on_error on failure). Messages may be sent at once; they
  * are queued.
  *
- * @param address  numeric, as for bind; NULL means the loopback address.
- * @return 0; P2P_ERR_WOULD_BLOCK, BAD_ADDRESS, REFUSED, UNREACHABLE, TIMED_OUT, RESET,
+ * A host name is looked up by the system's resolver. In a loop a thread does that, at most 8 for
+ * each loop; further lookups wait for those to end. Then its addresses, at most 32, are tried, the
+ * families by turns, one every 250 ms and at once when one fails; the first to connect is taken,
+ * the others are reset. When all have failed, the error is that of the first (of those whose
+ * family the machine has). A socket that is bound tries one address only, the first of its family.
+ * A UDP socket is answered by on_connect, too, and stays as it is until then. Removed from the loop
+ * meanwhile, a socket is as it was before, and what was queued is dropped. Outside a loop the call
+ * blocks, and tries the addresses in turn; a non-blocking socket can't do that (NOT_SUPPORTED).
+ *
+ * A TCP socket that was connected to itself, as can happen when nobody listens at a port of this
+ * machine, is closed, and the attempt was REFUSED.
+ *
+ * @param address  numeric, as for bind; NULL means the loopback address. Or a host name: letters,
+ *                 digits, '-', '_' and '.', its last label no number; other alphabets in their
+ *                 ASCII form ("xn--...").
+ * @return 0; P2P_ERR_WOULD_BLOCK, BAD_ADDRESS, NAME_NOT_FOUND, REFUSED, UNREACHABLE, TIMED_OUT, RESET,
  *         ADDRESS_NOT_AVAILABLE (no free local port), ALREADY (connected or connecting), INVALID,
- *         TOO_MANY_FILES, ACCESS, SYSTEM.
+ *         NO_MEMORY (a thread could not be started, too), NOT_SUPPORTED, TOO_MANY_FILES, ACCESS, SYSTEM.
  * Thread: owner.
  */
 P2P_API int p2p_socket_connect(p2p_socket_t *socket, const char *address, uint16_t port);

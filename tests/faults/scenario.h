@@ -1,6 +1,7 @@
 /*
- * A little of everything, written so that each step may fail: two echo servers, a raw client, a client in the loop,
- * one by name, a datagram socket, a timer, a task and a watch. It ends by itself whatever fails, and gives everything back.
+ * A little of everything, written so that each step may fail: two echo servers, a raw client, clients in the loop, one
+ * of them by name, a datagram socket, a timer, a task and a watch. It ends by itself whatever fails, and gives
+ * everything back.
  */
 #ifndef SCENARIO_H
 #define SCENARIO_H
