@@ -300,6 +300,23 @@ static void an_address_that_fails_is_followed_by_the_next_at_once(void **state) 
     end(loop, sock);
 }
 
+static void while_one_is_being_tried_the_failure_of_the_others_is_no_answer(void **state) {
+    (void)state;
+    has("2001:db8::1", "192.0.2.1", "192.0.2.2", NULL);
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = trying(loop);
+    passes(loop, 250 * NS_PER_MS);
+    fails(loop, 1, ECONNREFUSED);
+    assert_int_equal(world.tried_count, 3);
+    assert_int_equal(p2p_event_loop_next_timeout(loop), -1); /* there is nothing more to begin */
+    fails(loop, 2, ECONNREFUSED);
+    assert_int_equal(told.answers, 0);
+    connects(loop, 0);
+    assert_int_equal(told.answers, 1);
+    expect_error(told.error, 0);
+    end(loop, sock);
+}
+
 static void addresses_that_fail_in_the_call_are_passed_over(void **state) {
     (void)state;
     has("2001:db8::1", "192.0.2.1", NULL, NULL);
@@ -480,10 +497,7 @@ static void a_second_attempt_meanwhile_is_ALREADY(void **state) {
 
 typedef enum stage { LOOKUP, TRYING, BOTH_TRYING, CONNECTED_UNTOLD, STAGES } stage;
 
-/* As far as that, with a message queued. */
-static p2p_socket_t *come_to(p2p_event_loop_t *loop, stage where) {
-    p2p_socket_t *sock = connecting(loop);
-    assert_int_equal(p2p_message_send_data(sock, "x", 1), 0);
+static void go_on_to(p2p_event_loop_t *loop, stage where) {
     if (where >= TRYING) {
         run_thread();
         mock_turn(loop);
@@ -494,6 +508,13 @@ static p2p_socket_t *come_to(p2p_event_loop_t *loop, stage where) {
         mock_ready(world.handles[0], P2P_OUT);
         mock_turn(loop);
     }
+}
+
+/* With a message queued. */
+static p2p_socket_t *come_to(p2p_event_loop_t *loop, stage where) {
+    p2p_socket_t *sock = connecting(loop);
+    assert_int_equal(p2p_message_send_data(sock, "x", 1), 0);
+    go_on_to(loop, where);
     return sock;
 }
 
@@ -630,6 +651,30 @@ static void closed_with_a_message_queued_it_ends_at_its_deadline(void **state) {
     }
 }
 
+/* The private sockets may stand before or behind the user's in the registry. */
+static void a_freed_loop_gives_no_attempt_to_anybody(void **state) {
+    (void)state;
+    for (int i = 0; i < 2 * STAGES; i++) {
+        assert_int_equal(mock_teardown(NULL) + setup(NULL), 0);
+        has("192.0.2.1", "192.0.2.2", NULL, NULL);
+        p2p_event_loop_t *loop = mock_loop(0, NULL);
+        p2p_socket_t *before[2] = { add_fresh(loop, P2P_TCP), add_fresh(loop, P2P_TCP) };
+        p2p_socket_t *sock = connecting(loop);
+        assert_int_equal(p2p_message_send_data(sock, "x", 1), 0);
+        p2p_socket_close(before[0]);
+        p2p_socket_close(before[1]);
+        turns(loop);
+        go_on_to(loop, (stage)(i / 2));
+        bool closed = i % 2 == 1;
+        if (closed) p2p_socket_close(sock);
+        p2p_event_loop_free(loop);
+        assert_int_equal(fake_open_count(), 0);
+        if (!closed) p2p_socket_close(sock);
+        while (world.thread_count > 0) run_thread();
+        assert_int_equal(memory_in_use(), 0);
+    }
+}
+
 /* ---- bound sockets ---- */
 
 static p2p_socket_t *connecting_bound(p2p_event_loop_t *loop) {
@@ -713,8 +758,9 @@ static void a_lookup_given_up_keeps_its_place_until_its_thread_is_done(void **st
     (void)state;
     p2p_socket_t *socks[9];
     p2p_event_loop_t *loop = mock_loop(0, NULL);
-    for (size_t i = 0; i < COUNT_OF(socks); i++) socks[i] = connecting(loop);
+    for (size_t i = 0; i < 8; i++) socks[i] = connecting(loop);
     p2p_socket_close(socks[0]);
+    socks[8] = connecting(loop);
     mock_turn(loop);
     assert_int_equal(world.threads_started, 8);
     run_thread();
@@ -802,6 +848,7 @@ int main(int argc, char **argv) {
         NAMES_CASE(nothing_is_tried_before_the_addresses_are_known),
         NAMES_CASE(the_next_address_is_tried_a_quarter_of_a_second_later),
         NAMES_CASE(an_address_that_fails_is_followed_by_the_next_at_once),
+        NAMES_CASE(while_one_is_being_tried_the_failure_of_the_others_is_no_answer),
         NAMES_CASE(addresses_that_fail_in_the_call_are_passed_over),
         NAMES_CASE(all_addresses_are_tried_and_no_more_than_that),
         NAMES_CASE(the_first_to_connect_wins_and_the_others_are_reset),
@@ -819,6 +866,7 @@ int main(int argc, char **argv) {
         NAMES_CASE(closed_with_a_message_queued_it_still_connects_and_sends),
         NAMES_CASE(closed_with_a_message_queued_it_ends_when_nobody_can_be_reached),
         NAMES_CASE(closed_with_a_message_queued_it_ends_at_its_deadline),
+        NAMES_CASE(a_freed_loop_gives_no_attempt_to_anybody),
         NAMES_CASE(a_bound_socket_tries_the_first_address_of_its_family_by_its_own_handle),
         NAMES_CASE(a_bound_socket_without_an_address_of_its_family_is_told_so),
         NAMES_CASE(a_bound_socket_removed_during_the_lookup_keeps_its_handle),
