@@ -441,6 +441,7 @@ int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
         return P2P_OK;
     }
     p2pi_output_abandon(sock);
+    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT); /* the error is the answer */
     sock->state = (uint8_t)before;
     sock->entry = p2pi_entry_renew(entry, false);
     return result;

@@ -279,7 +279,7 @@ static void the_next_address_is_tried_a_quarter_of_a_second_later(void **state) 
     passes(loop, 1);
     assert_int_equal(world.tried_count, 3);
     assert_string_equal(world.tried[2], "2001:db8::2");
-    assert_int_equal(p2p_event_loop_next_timeout(loop), -1); /* the system decides now */
+    assert_true(p2p_event_loop_next_timeout(loop) > 1000); /* the system decides now, or the deadline */
     assert_int_equal(told.answers, 0);
     end(loop, sock);
 }
@@ -308,7 +308,7 @@ static void while_one_is_being_tried_the_failure_of_the_others_is_no_answer(void
     passes(loop, 250 * NS_PER_MS);
     fails(loop, 1, ECONNREFUSED);
     assert_int_equal(world.tried_count, 3);
-    assert_int_equal(p2p_event_loop_next_timeout(loop), -1); /* there is nothing more to begin */
+    assert_true(p2p_event_loop_next_timeout(loop) > 1000); /* there is nothing more to begin */
     fails(loop, 2, ECONNREFUSED);
     assert_int_equal(told.answers, 0);
     connects(loop, 0);
@@ -675,6 +675,143 @@ static void a_freed_loop_gives_no_attempt_to_anybody(void **state) {
     }
 }
 
+/* ---- deadlines, and output that ends ---- */
+
+static void the_deadline_is_for_the_lookup_and_all_attempts_together(void **state) {
+    (void)state;
+    for (int where = 0; where < CONNECTED_UNTOLD; where++) {
+        assert_int_equal(mock_teardown(NULL) + setup(NULL), 0);
+        has("192.0.2.1", "192.0.2.2", NULL, NULL);
+        p2p_event_loop_t *loop = mock_loop(0, NULL);
+        p2p_socket_t *sock = come_to(loop, (stage)where);
+        assert_int_equal(p2p_socket_set_timeout(sock, P2P_DEADLINE_CONNECT, 1000), 0); /* counts anew */
+        passes(loop, 1000 * NS_PER_MS - 1);
+        turns(loop);
+        assert_int_equal(told.answers, 0);
+        passes(loop, 1);
+        turns(loop);
+        assert_int_equal(told.answers, 1);
+        expect_error(told.error, P2P_ERR_TIMED_OUT);
+        assert_int_equal(p2p_socket_timed_out(sock), P2P_DEADLINE_CONNECT);
+        assert_int_equal(fake_open_count(), 0);
+        unsigned tried = world.tried_count;
+        run_threads(loop);
+        assert_int_equal(world.tried_count, tried);
+        assert_int_equal(p2p_socket_connect(sock, "peer.example", 80), 0); /* may be tried again */
+        run_threads(loop);
+        connects(loop, tried);
+        assert_int_equal(told.answers, 2);
+        expect_error(told.error, 0);
+        passes(loop, 2000 * NS_PER_MS);
+        assert_int_equal(told.answers + told.errors, 2);
+        end(loop, sock);
+    }
+}
+
+static void a_datagram_socket_has_that_deadline_too(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add_fresh(loop, P2P_UDP);
+    assert_int_equal(p2p_socket_set_timeout(sock, P2P_DEADLINE_CONNECT, 1000), 0);
+    assert_int_equal(p2p_socket_connect(sock, "peer.example", 80), 0);
+    passes(loop, 1000 * NS_PER_MS);
+    turns(loop);
+    assert_int_equal(told.answers, 1);
+    expect_error(told.error, P2P_ERR_TIMED_OUT);
+    run_threads(loop);
+    assert_int_equal(told.answers, 1);
+    end(loop, sock);
+}
+
+static void a_call_that_fails_leaves_no_deadline_behind(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(MOCK_NATIVE, NULL);
+    p2p_socket_t *by_name = add_fresh(loop, P2P_TCP), *by_number = add_fresh(loop, P2P_TCP);
+    has("192.0.2.1", NULL, NULL, NULL);
+    world.thread_fails = 1;
+    assert_true(p2p_socket_connect(by_name, "peer.example", 80) < 0);
+    mock_fail(MOCK_CONNECT, 1, ENOBUFS);
+    assert_true(p2p_socket_connect(by_number, "192.0.2.1", 80) < 0);
+    passes(loop, 60000 * NS_PER_MS);
+    turns(loop);
+    assert_int_equal(told.answers + told.errors, 0);
+    p2p_socket_close(by_number);
+    end(loop, by_name);
+}
+
+static void output_that_was_shut_down_meanwhile_ends_behind_what_is_queued(void **state) {
+    (void)state;
+    for (int drained = 0; drained < 2; drained++) {
+        for (int where = 0; where < STAGES; where++) {
+            assert_int_equal(mock_teardown(NULL) + setup(NULL), 0);
+            has("192.0.2.1", "192.0.2.2", NULL, NULL);
+            p2p_event_loop_t *loop = mock_loop(0, NULL);
+            p2p_socket_t *sock = come_to(loop, (stage)where);
+            assert_int_equal(drained ? p2p_event_loop_drain(loop, 0) : p2p_socket_shutdown(sock, 0), 0);
+            run_threads(loop);
+            if (where != CONNECTED_UNTOLD) connects(loop, 0);
+            turns(loop);
+            assert_int_equal(told.answers, 1);
+            expect_error(told.error, 0);
+            assert_int_equal(fake_at(p2p_socket_handle(sock))->output_length, 5);
+            assert_true(fake_at(p2p_socket_handle(sock))->shut);
+            end(loop, sock);
+        }
+    }
+}
+
+static void output_that_cannot_be_drained_in_time_ends_the_attempt(void **state) {
+    (void)state;
+    for (int where = 0; where < CONNECTED_UNTOLD; where++) {
+        assert_int_equal(mock_teardown(NULL) + setup(NULL), 0);
+        has("192.0.2.1", "192.0.2.2", NULL, NULL);
+        p2p_event_loop_t *loop = mock_loop(0, NULL);
+        p2p_socket_t *sock = come_to(loop, (stage)where);
+        assert_int_equal(p2p_socket_shutdown(sock, 1000), 0);
+        passes(loop, 1000 * NS_PER_MS);
+        turns(loop);
+        assert_int_equal(told.answers, 1);
+        expect_error(told.error, P2P_ERR_TIMED_OUT);
+        assert_int_equal(p2p_socket_unsent(sock), 5);
+        assert_int_equal(fake_open_count(), 0);
+        run_threads(loop);
+        assert_int_equal(told.answers, 1);
+        end(loop, sock);
+    }
+}
+
+static int64_t unsent;
+
+static void ask_unsent(p2p_socket_t *sock, int reason, void *user_data) {
+    (void)reason, (void)user_data;
+    unsent = p2p_socket_unsent(sock);
+}
+
+static void what_an_abort_or_a_removal_drops_is_told(void **state) {
+    (void)state;
+    static const p2p_socket_callbacks_t asking = { .size = sizeof asking, .on_close = ask_unsent };
+    for (int removes = 0; removes < 2; removes++) {
+        p2p_event_loop_t *loop = mock_loop(0, NULL);
+        p2p_socket_t *sock = p2p_socket_create(P2P_TCP);
+        assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &asking, NULL), 0);
+        assert_int_equal(p2p_socket_connect(sock, "peer.example", 80), 0);
+        assert_int_equal(p2p_message_send_data(sock, "lost", 4), 0);
+        unsent = 0;
+        if (removes) {
+            assert_int_equal(p2p_event_loop_remove_socket(loop, sock), 0);
+            unsent = p2p_socket_unsent(sock);
+            p2p_socket_close(sock);
+        } else {
+            p2p_socket_abort(sock);
+            turns(loop);
+        }
+        assert_int_equal(unsent, 8);
+        run_threads(loop);
+        end(loop, NULL);
+        assert_int_equal(mock_teardown(NULL) + setup(NULL), 0);
+    }
+}
+
 /* ---- bound sockets ---- */
 
 static p2p_socket_t *connecting_bound(p2p_event_loop_t *loop) {
@@ -867,6 +1004,12 @@ int main(int argc, char **argv) {
         NAMES_CASE(closed_with_a_message_queued_it_ends_when_nobody_can_be_reached),
         NAMES_CASE(closed_with_a_message_queued_it_ends_at_its_deadline),
         NAMES_CASE(a_freed_loop_gives_no_attempt_to_anybody),
+        NAMES_CASE(the_deadline_is_for_the_lookup_and_all_attempts_together),
+        NAMES_CASE(a_datagram_socket_has_that_deadline_too),
+        NAMES_CASE(a_call_that_fails_leaves_no_deadline_behind),
+        NAMES_CASE(output_that_was_shut_down_meanwhile_ends_behind_what_is_queued),
+        NAMES_CASE(output_that_cannot_be_drained_in_time_ends_the_attempt),
+        NAMES_CASE(what_an_abort_or_a_removal_drops_is_told),
         NAMES_CASE(a_bound_socket_tries_the_first_address_of_its_family_by_its_own_handle),
         NAMES_CASE(a_bound_socket_without_an_address_of_its_family_is_told_so),
         NAMES_CASE(a_bound_socket_removed_during_the_lookup_keeps_its_handle),
