@@ -16,10 +16,11 @@ void p2pi_connection_end(p2p_socket_t *sock, int error) {
     sock->end = (int8_t)error;
     p2pi_deadline_stop(sock, P2P_DEADLINE_IDLE);
     p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
+    p2pi_half_open_done(sock);
     if (error == P2P_ERR_CLOSED) return;
     sock->output_error = (int8_t)error; /* the connection is dead both ways; told as the end of input */
     if (error == P2P_ERR_TOO_LONG) return; /* the answers to what came before still go out */
-    sock->full = false;
+    sock->held &= (uint8_t)~P2PI_HELD_FULL;
     p2pi_output_abandon(sock);
 }
 
@@ -83,7 +84,8 @@ static bool frame_waits(p2p_socket_t *sock) {
 }
 
 static inline bool held_back(const p2p_socket_t *sock) {
-    return sock->full && sock->loop->options.auto_backpressure;
+    return (sock->held & P2PI_HELD_PAUSED) != 0 ||
+           ((sock->held & P2PI_HELD_FULL) != 0 && sock->loop->options.auto_backpressure);
 }
 
 p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
@@ -156,12 +158,18 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
     return true;
 }
 
+static size_t input_length(const p2p_socket_t *sock) {
+    return sock->loop->input.length + p2pi_inbox_length(sock);
+}
+
 static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
-    uint32_t budget = loop->options.message_budget;
+    uint32_t budget = loop->input.budget;
+    size_t before = input_length(sock);
     bool more;
     do
         more = sock->in.inbox == NULL ? call_at_hand(loop, sock, on_message) : call_from_inbox(loop, sock, on_message);
-    while (more && --budget > 0 && loop->input.socket == sock && input_waits(loop, sock));
+    while (more && --budget > 0 && loop->input.socket == sock && input_waits(loop, sock) &&
+           before - input_length(sock) < loop->options.read_budget);
 }
 
 static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock) {
@@ -197,7 +205,7 @@ P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool
         p2pi_connection_save_input(sock);
         waits = frame_waits(sock);
     }
-    bool ended = sock->end != 0 && !sock->end_told;
+    bool ended = sock->end != 0 && !sock->end_told && (sock->held & P2PI_HELD_PAUSED) == 0;
     bool again = waits ? anybody_reads(sock) && !held_back(sock) : ended;
     if (again && !waits && !read_called)
         tell_end(loop, sock);
@@ -220,6 +228,7 @@ P2PI_UNUSUAL static void deliver(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
     bool read_called = false;
     p2pi_socket_pin(sock);
+    if ((sock->held & P2PI_HELD_HALF_OPEN) != 0 && frame_waits(sock)) p2pi_half_open_done(sock);
     if (input_waits(loop, sock)) {
         if (callbacks->on_message != NULL) {
             call_on_message(loop, sock, callbacks->on_message);
@@ -238,6 +247,17 @@ void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     deliver(loop, sock);
 }
 
+/* Bytes received that are for a later round: this turn's share is used up, or a round is owed already. */
+void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
+    loop->stats.bytes_in += length;
+    if (sock->remainder || sock->end != 0) {
+        p2pi_connection_pump(sock);
+        return;
+    }
+    set_input(loop, sock, data, length);
+    settle(loop, sock, true);
+}
+
 /* Bytes received. The usual case has a short way: whole messages, all for on_message. */
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->stats.bytes_in += length;
@@ -247,18 +267,18 @@ void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const 
         return;
     }
     set_input(loop, sock, data, length);
-    bool plain = sock->end == 0 && !sock->closing && !sock->short_callbacks && !sock->full;
+    bool plain = sock->end == 0 && !sock->closing && !sock->short_callbacks && sock->held == 0;
     p2p_message_callback on_message = plain ? sock->callbacks.set->on_message : NULL;
     if (on_message == NULL || sock->in.inbox != NULL) {
         deliver(loop, sock);
         return;
     }
-    uint32_t budget = loop->options.message_budget;
+    uint32_t budget = loop->input.budget;
     p2pi_socket_pin(sock);
     while (call_at_hand(loop, sock, on_message) && loop->input.length > 0 && --budget > 0 && sock->in.inbox == NULL &&
-           !sock->full) {
+           sock->held == 0) {
     }
-    bool goes_on = loop->input.length == 0 && !sock->full && sock->end == 0 && sock->receiving;
+    bool goes_on = loop->input.length == 0 && sock->held == 0 && sock->end == 0 && sock->receiving;
     if (goes_on && sock->in.inbox == NULL)
         loop->input.socket = NULL;
     else if (loop->input.socket == sock)
@@ -273,7 +293,8 @@ static void cannot_receive(p2p_socket_t *sock, int error) {
 
 /* A message that was begun must end in time; the time counts while it is being received. */
 static void time_message(p2p_socket_t *sock) {
-    if (!sock->receiving || sock->in.inbox == NULL || sock->remainder)
+    bool begun = sock->in.inbox != NULL || (sock->held & P2PI_HELD_HALF_OPEN) != 0;
+    if (!sock->receiving || !begun || sock->remainder)
         p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
     else if (p2pi_deadline_begin(sock, P2P_DEADLINE_READ) < 0)
         cannot_receive(sock, P2P_ERR_NO_MEMORY);
@@ -300,8 +321,10 @@ void p2pi_connection_pump(p2p_socket_t *sock) {
 
 int p2pi_connection_start(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    if (sock->end == 0) {
-        int result = loop->ops.recv_start(loop->backend, &sock->entry->io);
+    int result = p2pi_limits_enter(sock);
+    if (result < 0) return result;
+    if (sock->end == 0 && !held_back(sock)) {
+        result = loop->ops.recv_start(loop->backend, &sock->entry->io);
         if (result < 0) return p2pi_fail_os(loop->sys, result);
         sock->receiving = true;
     }

@@ -32,14 +32,15 @@ int64_t p2p_datagram_recv(p2p_socket_t *socket, void *buffer, size_t size, p2p_a
 
 int p2pi_datagram_start(p2p_socket_t *sock) {
     p2p_socket_callbacks_t room;
-    if (p2pi_callbacks(sock, &room)->on_read != NULL) p2pi_entry_want(sock->entry, P2P_IN);
+    bool paused = (sock->held & P2PI_HELD_PAUSED) != 0;
+    if (p2pi_callbacks(sock, &room)->on_read != NULL && !paused) p2pi_entry_want(sock->entry, P2P_IN);
     return P2P_OK;
 }
 
 void p2pi_datagram_ready(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     p2p_socket_callbacks_t room;
     const p2p_socket_callbacks_t *callbacks = p2pi_callbacks(sock, &room);
-    if (callbacks->on_read == NULL) return;
+    if (callbacks->on_read == NULL || (sock->held & P2PI_HELD_PAUSED) != 0) return;
     p2pi_socket_pin(sock);
     int64_t entered_ns = p2pi_callback_enter(loop);
     callbacks->on_read(sock, sock->user_data);

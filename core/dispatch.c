@@ -20,12 +20,44 @@ static void drop(p2p_event_loop_t *loop, const p2p_backend_event *event) {
     p2pi_event_release(loop, event, false);
 }
 
+/* All of what a socket may have of one turn: of read_budget, or of message_budget. */
+#define SHARE_ALL UINT16_MAX
+
+static uint32_t share_of(uint64_t amount, uint32_t budget) {
+    uint64_t share = amount * SHARE_ALL / budget;
+    return share < SHARE_ALL ? (uint32_t)share : SHARE_ALL;
+}
+
+/* Streams bring what the peer sends, several events in a wait: the budgets are kept here. A socket that is owed a round
+ * for what came before has it before what came later. */
+static void receive_share(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
+    p2pi_entry *entry = sock->entry;
+    uint64_t token = entry->io.token, messages_before = loop->stats.messages_in;
+    uint16_t turn = (uint16_t)loop->stats.turns;
+    if (entry->share_turn != turn) entry->share = 0;
+    entry->share_turn = turn;
+    if (entry->share == SHARE_ALL || (sock->tell & P2PI_TELL_INPUT) != 0) {
+        p2pi_connection_put_off(loop, sock, data, length);
+        return;
+    }
+    uint32_t budget = loop->options.message_budget;
+    uint32_t used = (uint32_t)((uint64_t)budget * entry->share / SHARE_ALL);
+    loop->input.budget = budget - used;
+    p2pi_connection_received(loop, sock, data, length);
+    loop->input.budget = budget;
+    if (entry->io.token != token) return;
+    uint32_t bytes = share_of(length, loop->options.read_budget);
+    uint32_t messages = share_of(loop->stats.messages_in - messages_before, budget);
+    uint32_t share = entry->share + (bytes > messages ? bytes : messages);
+    entry->share = (uint16_t)(share < SHARE_ALL ? share : SHARE_ALL);
+}
+
 static void received(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_backend_event *event) {
     if ((event->flags & P2P_MORE) == 0) sock->receiving = false; /* never the reverse: it may have been stopped since */
     if (event->result > 0) {
         uint32_t index = event->u.buffer.index; /* the batch may move while the callback runs */
         loop->stats.buffers_lent++;
-        p2pi_connection_received(loop, sock, p2pi_buffer_of(loop, event), (size_t)event->result);
+        receive_share(loop, sock, p2pi_buffer_of(loop, event), (size_t)event->result);
         loop->stats.buffers_lent--;
         loop->ops.buf_recycle(loop->backend, index);
     } else if ((event->flags & P2P_NO_BUFFERS) != 0) {

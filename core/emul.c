@@ -171,9 +171,8 @@ static void recv_ended(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t result
     p2pi_connection_received_end(loop, entry->owner, result);
 }
 
-/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
-P2PI_UNUSUAL static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
-    uint64_t token = entry->io.token;
+static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
+    uint64_t token = entry->io.token, messages_before = loop->stats.messages_in;
     uint32_t size = loop->buffers.size;
     for (uint32_t total = 0;; total += size) {
         if (total > 0) got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
@@ -184,7 +183,16 @@ P2PI_UNUSUAL static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int6
         p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
         bool share_left = size < loop->options.read_budget && total < loop->options.read_budget - size;
         if (got < (int64_t)size || !share_left || !stands(entry, token, P2PI_ENTRY_RECV)) return;
+        uint64_t messages = loop->stats.messages_in - messages_before;
+        if (messages >= loop->options.message_budget) return;
+        loop->input.budget = loop->options.message_budget - (uint32_t)messages;
     }
+}
+
+/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
+P2PI_UNUSUAL static void recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
+    recv_on(loop, entry, got);
+    loop->input.budget = loop->options.message_budget;
 }
 
 static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
@@ -192,7 +200,7 @@ static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
     if (got > 0 && got < loop->buffers.size) /* all there was: another call would only be told so */
         p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
     else
-        recv_on(loop, entry, got);
+        recv_all(loop, entry, got);
 }
 
 static void accept_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {

@@ -87,6 +87,7 @@ typedef struct p2pi_entry {
     uint8_t kind;         /* p2pi_kind */
     uint8_t flags;        /* P2PI_ENTRY_* */
     uint8_t wanted, held; /* P2P_IN | P2P_OUT: what is to be, what the backend last accepted */
+    uint16_t share_turn, share; /* completing backends: how much of that turn's budgets is used */
 } p2pi_entry;
 
 #define P2PI_ENTRIES_PER_CHUNK 64u
@@ -178,6 +179,11 @@ typedef enum p2pi_state {
 #define P2PI_TELL_WRITE 0x4u
 #define P2PI_TELL_ERROR 0x8u
 
+/* Why a socket's input, or the short way through its output, may not be taken as usual. */
+#define P2PI_HELD_FULL 0x1u   /* output reached high_water, not below low_water since */
+#define P2PI_HELD_PAUSED 0x2u /* p2p_socket_pause */
+#define P2PI_HELD_HALF_OPEN 0x4u /* limits.c: no whole message so far */
+
 /* Bytes received that are no whole message yet, or that nobody has taken. */
 typedef struct p2pi_inbox {
     uint32_t head, tail, capacity;
@@ -211,9 +217,14 @@ typedef struct p2pi_listener {
     uint32_t waiting_count, waiting_capacity;
     bool accepting; /* accept_start is in force */
     bool paused;
+    uint32_t announced;      /* on_read ran so often in this turn: */
+    uint64_t announced_turn;
+    p2p_socket_t *socket;
+    p2pi_link resting; /* in limits.resting: told, when one connection less is there */
 } p2pi_listener;
 
 typedef struct p2pi_connect p2pi_connect;
+typedef struct p2pi_address p2pi_address;
 
 /* What few sockets need, made when the first of it is. All zero when nothing is needed any more. */
 typedef struct p2pi_extras {
@@ -223,6 +234,9 @@ typedef struct p2pi_extras {
     uint32_t timeout_ms[P2P_DEADLINE_DRAIN + 1]; /* this socket's own; 0: the loop's */
     p2pi_connect *connect;                       /* by name, and under way: connect.c */
     uint8_t timed_out;                           /* p2p_deadline_t: which has passed */
+    p2pi_address *address; /* limits.c: where it is counted */
+    p2p_socket_t *socket;  /* whose extras, while half-open */
+    p2pi_link half_open;   /* in limits.half_open */
 } p2pi_extras;
 
 /* An idle connection costs this and its entry, nothing else: tests/unit/registry.c holds the size. */
@@ -253,7 +267,7 @@ struct p2p_socket {
     uint8_t type;        /* p2p_socket_type_t */
     uint8_t state;       /* p2pi_state */
     int8_t output_error; /* why output is impossible */
-    bool full;           /* reached high_water, not below low_water since */
+    uint8_t held;        /* P2PI_HELD_*: 0 is the usual case */
     int8_t end;          /* how input ended: P2P_ERR_*, 0 = it goes on */
     bool closing;        /* closed by the user */
     bool short_callbacks;
@@ -333,6 +347,7 @@ void p2pi_connection_set_limit(p2p_socket_t *sock);
 int p2pi_connection_start(p2p_socket_t *sock);
 void p2pi_connection_received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result);
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
+void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
 void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_pump(p2p_socket_t *sock);
 void p2pi_connection_end(p2p_socket_t *sock, int error);
@@ -389,7 +404,34 @@ void p2pi_deadline_put_off(p2p_socket_t *sock, p2p_deadline_t which);
 void p2pi_deadline_stop(p2p_socket_t *sock, p2p_deadline_t which);
 void p2pi_deadlines_end(p2p_socket_t *sock);
 
+/* limits.c */
+typedef struct p2pi_limits {
+    uint32_t connections; /* entries of that kind, closing remainders included */
+    uint32_t half_open_count;
+    p2pi_link resting;   /* listeners that wait for one to go */
+    p2pi_link half_open; /* accepted, and no whole message yet: oldest first */
+    p2pi_address **buckets;
+    uint32_t bucket_count, address_count;
+    uint64_t seed;
+} p2pi_limits;
+
+void p2pi_limits_init(p2p_event_loop_t *loop);
+/* The entry becomes a connection's, and is one no more. */
+void p2pi_connection_enter(p2pi_entry *entry);
+void p2pi_connection_leave(p2pi_entry *entry);
+/* An accepted connection begins, and leaves its loop. */
+int p2pi_limits_enter(p2p_socket_t *sock);
+void p2pi_limits_leave(p2p_socket_t *sock);
+void p2pi_half_open_done(p2p_socket_t *sock);
+/* Whether the peer of this handle has as many connections as it may. */
+bool p2pi_address_full(const p2p_event_loop_t *loop, p2p_handle_t handle);
+/* The table of addresses. enter: one connection more; NULL without memory. */
+p2pi_address *p2pi_address_enter(p2pi_limits *limits, const uint8_t *key, uint8_t length);
+void p2pi_address_leave(p2pi_limits *limits, p2pi_address *address);
+uint32_t p2pi_address_connections(const p2pi_limits *limits, const uint8_t *key, uint8_t length);
+
 /* listener.c, datagram.c, watch.c */
+void p2pi_listener_pump(p2p_socket_t *sock);
 int p2pi_listener_start(p2p_socket_t *sock);
 void p2pi_listener_rest(p2p_socket_t *sock);
 /* Why accepting failed: conditions of one connection that is gone already, not of the listener. */
@@ -496,9 +538,11 @@ struct p2p_event_loop {
         p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */
         const uint8_t *data;  /* received, not looked at yet */
         size_t length;
-        bool announced; /* on_read runs, and has not taken what it was called for */
+        uint32_t budget; /* messages that may be delivered at a time */
+        bool announced;  /* on_read runs, and has not taken what it was called for */
     } input;
     uint32_t socket_count, watch_count, remainder_count;
+    p2pi_limits limits;
     int64_t process_id;
     const void *thread; /* of the first run */
     int fatal_error, fatal_os_error;
@@ -515,6 +559,11 @@ struct p2p_event_loop {
     atomic_bool stop_requested;
     atomic_bool wake_pending; /* a wake is on its way: no need for another */
 };
+
+static inline bool p2pi_connections_full(const p2p_event_loop_t *loop) {
+    uint32_t limit = loop->options.max_connections;
+    return limit != 0 && loop->limits.connections >= limit;
+}
 
 /* resolve.c */
 int p2pi_resolve_table(const p2p_backend_ops *given, p2p_backend_ops *complete);

@@ -52,6 +52,7 @@ static void init(p2p_event_loop_t *loop) {
     p2pi_list_init(&loop->failed_watches);
     p2pi_timers_init(&loop->timers);
     p2pi_lookups_init(&loop->lookups);
+    p2pi_limits_init(loop);
     atomic_init(&loop->tasks, NULL);
     atomic_init(&loop->stop_requested, false);
     atomic_init(&loop->wake_pending, false);
@@ -84,6 +85,7 @@ static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options
     if (result < 0) return p2pi_fail(result);
     result = p2pi_resolve_backend(loop);
     if (result < 0) return result;
+    loop->input.budget = loop->options.message_budget;
     loop->options.backend = NULL; /* the caller's string, not needed any more */
     p2pi_registry_init(&loop->registry, loop->ops.io_state_size);
     loop->stage.data = p2pi_alloc(P2PI_STAGE_SIZE);

@@ -97,7 +97,7 @@ static int refusal(p2p_socket_t *sock, uint32_t length) {
     if (length > sock->message_limit) return P2P_ERR_TOO_LONG;
     if (sock->output_error != 0) return sock->output_error;
     if (sock->loop == NULL || sock->out.queued < sock->loop->options.high_water) return P2P_OK;
-    sock->full = true;
+    sock->held |= P2PI_HELD_FULL;
     sock->loop->stats.sends_refused++;
     return P2P_ERR_QUEUE_FULL;
 }
@@ -111,7 +111,7 @@ P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_
     if (loop == NULL) return p2pi_message_send_now(sock, data, length, share ? message : NULL);
     result = share ? queue_shared(sock, message) : queue_copy(sock, data, length);
     if (result < 0) return p2pi_fail(result);
-    if (sock->out.queued >= loop->options.high_water) sock->full = true;
+    if (sock->out.queued >= loop->options.high_water) sock->held |= P2PI_HELD_FULL;
     loop->stats.messages_out++;
     p2pi_output_schedule(sock);
     return P2P_OK;
@@ -120,7 +120,7 @@ P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_
 /* Nothing stands in the way of staging, as far as the socket alone can tell: while it is not full its queue is below
  * high_water. */
 static inline bool plain(const p2p_socket_t *sock) {
-    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && !sock->full;
+    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0;
 }
 
 int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
@@ -136,7 +136,7 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
         return send_frame(socket, data, length, NULL);
     socket->has_sent = true;
     stage(socket, &loop->stage, data, length);
-    if (socket->out.queued >= loop->options.high_water) socket->full = true;
+    if (socket->out.queued >= loop->options.high_water) socket->held |= P2PI_HELD_FULL;
     loop->stats.messages_out++;
     if (!p2pi_link_used(&socket->flush)) p2pi_list_append(&loop->flush, &socket->flush);
     return P2P_OK;
@@ -149,8 +149,8 @@ P2PI_UNUSUAL static void progressed(p2p_event_loop_t *loop, p2p_socket_t *sock) 
     p2pi_shutdown_advance(sock);
     if (sock->remainder) {
         p2pi_remainder_advance(sock);
-    } else if (sock->full && sock->out.queued < loop->options.low_water) {
-        sock->full = false;
+    } else if ((sock->held & P2PI_HELD_FULL) != 0 && sock->out.queued < loop->options.low_water) {
+        sock->held &= (uint8_t)~P2PI_HELD_FULL;
         p2pi_socket_tell(sock, P2PI_TELL_WRITE | P2PI_TELL_INPUT);
     }
 }
@@ -179,7 +179,7 @@ P2PI_UNUSUAL static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock)
     }
     request->op.iov = request->u.iov;
     request->op.iov_count = p2pi_outbox_gather(&sock->out, request->u.iov, P2PI_IOV_MAX);
-    bool waited_for = sock->full || sock->remainder || request->op.iov_count == P2PI_IOV_MAX;
+    bool waited_for = sock->held != 0 || sock->remainder || request->op.iov_count == P2PI_IOV_MAX;
     request->op.flags = waited_for ? 0 : P2P_OP_QUIET;
     int result = loop->ops.send(loop->backend, &request->op);
     if (result < 0) {
@@ -218,7 +218,7 @@ static inline void send_staged(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     sock->out.staged = sock->staged_at = 0;
     sock->out.queued = 0;
     loop->stats.bytes_out += (uint64_t)result;
-    if (sock->remainder || sock->full || sock->extras != NULL) progressed(loop, sock);
+    if (sock->remainder || sock->held != 0 || sock->extras != NULL) progressed(loop, sock);
 }
 
 /* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
@@ -301,7 +301,7 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
     bool first = sock->output_error == 0 || (sock->ending && sock->output_error == P2P_ERR_CLOSED);
     bool tell = first && sock->end != 0;
     if (first) sock->output_error = (int8_t)error;
-    sock->full = false;
+    sock->held &= (uint8_t)~P2PI_HELD_FULL;
     p2pi_output_abandon(sock);
     if (sock->remainder || !ends_input(error)) p2pi_connection_end(sock, error);
     if (sock->remainder)
@@ -326,7 +326,7 @@ void p2pi_output_connect_failed(p2p_socket_t *sock, int error) {
         return;
     }
     sock->connect_error = (int8_t)error;
-    sock->full = false;
+    sock->held &= (uint8_t)~P2PI_HELD_FULL;
     if (sock->handle != sock->entry->io.handle) sock->loop->sys->close(sock->handle); /* bound, and no name found */
     sock->entry = p2pi_entry_renew(sock->entry, true);
     sock->handle = P2P_INVALID_HANDLE;
@@ -429,7 +429,7 @@ int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
     }
     if (address == NULL) return start_connect(sock, NULL);
     p2pi_entry *entry = sock->entry;
-    entry->kind = P2PI_CONNECTION;
+    p2pi_connection_enter(entry);
     int result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
     p2pi_state before = (p2pi_state)sock->state;
     p2pi_output_connecting(sock);

@@ -24,6 +24,7 @@ static int start(p2p_socket_t *sock) {
 
 /* Nothing is owed and nothing in flight any more. */
 static void leave_lists(p2p_socket_t *sock) {
+    p2pi_limits_leave(sock);
     p2pi_output_cancel(sock);
     p2pi_output_detach(sock);
     p2pi_list_remove(&sock->again);
@@ -37,6 +38,7 @@ int p2pi_socket_register(p2p_socket_t *sock) {
     p2pi_kind kind = kind_for(sock);
     if (kind == P2PI_FRESH) return P2P_OK;
     entry->kind = (uint8_t)kind;
+    if (kind == P2PI_CONNECTION) p2pi_connection_enter(entry);
     uint32_t flags = (kind == P2PI_DATAGRAM ? P2P_IO_DATAGRAM : 0) | (sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
     int result = p2pi_entry_attach(entry, sock->handle, flags);
     if (result == P2P_OK) result = start(sock);
@@ -139,7 +141,7 @@ int p2p_event_loop_remove_socket(p2p_event_loop_t *loop, p2p_socket_t *socket) {
     if (socket->loop != loop || socket->closing) return p2pi_fail(P2P_ERR_NOT_FOUND);
     p2pi_socket_unregister(socket, false);
     socket->loop = NULL;
-    socket->full = false;
+    socket->held &= (uint8_t)~P2PI_HELD_FULL;
     p2pi_connection_set_limit(socket);
     loop->socket_count--;
     return p2pi_socket_sync_mode(socket);
@@ -164,6 +166,7 @@ void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     sock->resetting = reset;
     sock->close_reason = sock->end != 0 ? sock->end : sock->ending ? 0 : sock->output_error;
     loop->socket_count--;
+    p2pi_half_open_done(sock);
     if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_finish(sock);
 }
 

@@ -98,6 +98,7 @@ static uint64_t next_token(uint64_t token) {
 }
 
 void p2pi_registry_remove(p2pi_entry *entry) {
+    p2pi_connection_leave(entry);
     entry->owner = NULL;
     entry->kind = P2PI_GONE;
     if ((entry->flags & (P2PI_ENTRY_DIRTY | P2PI_ENTRY_DETACHING)) != 0) return; /* again when that is over */
@@ -154,6 +155,7 @@ p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
         p2pi_registry_remove(entry);
         return p2pi_registry_add(loop, P2PI_FRESH, owner);
     }
+    p2pi_connection_leave(entry);
     entry->io.token = next_token(entry->io.token);
     entry->io.handle = P2P_INVALID_HANDLE;
     entry->io.flags = 0;

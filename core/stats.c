@@ -24,6 +24,8 @@ int p2p_event_loop_stats(const p2p_event_loop_t *loop, p2p_event_loop_stats_t *o
     stats.watches = loop->watch_count;
     stats.remainders = loop->remainder_count;
     stats.lookups = atomic_load_explicit(&loop->lookups.threads, memory_order_relaxed);
+    stats.connections = loop->limits.connections;
+    stats.half_open = loop->limits.half_open_count;
     memcpy(out, &stats, size);
     return P2P_OK;
 }

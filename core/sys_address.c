@@ -172,6 +172,26 @@ int p2pi_resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_ad
     return count == 0 ? P2P_ERR_NAME_NOT_FOUND : (int)count;
 }
 
+/* An IPv6 host has 2^64 addresses for the asking: its network is what counts. */
+int p2pi_address_key(const p2p_address_t *address, uint8_t key[P2P_ADDRESS_KEY_SIZE]) {
+    struct sockaddr_storage any;
+    memcpy(&any, address->storage.bytes, sizeof(any));
+    if (any.ss_family == AF_INET && address->length == sizeof(struct sockaddr_in)) {
+        struct sockaddr_in ipv4;
+        memcpy(&ipv4, &any, sizeof(ipv4));
+        memcpy(key, &ipv4.sin_addr, 4);
+        return 4;
+    }
+    if (any.ss_family == AF_INET6 && address->length == sizeof(struct sockaddr_in6)) {
+        struct sockaddr_in6 ipv6;
+        memcpy(&ipv6, &any, sizeof(ipv6));
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr);
+        memcpy(key, ipv6.sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 8);
+        return mapped ? 4 : 8;
+    }
+    return 0;
+}
+
 static int name_of(p2p_handle_t handle, int peer, p2p_address_t *out) {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address);

@@ -454,6 +454,7 @@ static const p2p_sys_ops posix_table = {
     .resolve = p2pi_resolve,
     .thread_start = p2pi_posix_thread_start,
     .thread_rest = p2pi_posix_thread_rest,
+    .address_key = p2pi_address_key,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

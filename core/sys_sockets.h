@@ -21,6 +21,7 @@ int p2pi_address_parse(p2p_address_t *out, const char *text, uint16_t port);
 int p2pi_address_format(const p2p_address_t *address, char *text, size_t size);
 int p2pi_address_port(const p2p_address_t *address);
 int p2pi_resolve(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out, uint32_t capacity);
+int p2pi_address_key(const p2p_address_t *address, uint8_t key[P2P_ADDRESS_KEY_SIZE]);
 int p2pi_local_address(p2p_handle_t handle, p2p_address_t *out);
 int p2pi_peer_address(p2p_handle_t handle, p2p_address_t *out);
 

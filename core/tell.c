@@ -59,7 +59,9 @@ static void tell(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     p2pi_socket_pin(sock);
     if ((what & P2PI_TELL_CONNECT) != 0) tell_connect(loop, sock);
     if ((what & P2PI_TELL_INPUT) != 0 && p2pi_socket_current(sock, token)) tell_input(loop, sock);
-    if ((what & P2PI_TELL_WRITE) != 0 && p2pi_socket_current(sock, token) && !sock->full) tell_write(loop, sock);
+    if ((what & P2PI_TELL_WRITE) != 0 && p2pi_socket_current(sock, token) &&
+        (sock->held & P2PI_HELD_FULL) == 0)
+        tell_write(loop, sock);
     if ((what & P2PI_TELL_ERROR) != 0 && p2pi_socket_current(sock, token))
         p2pi_tell_error(loop, sock, sock->output_error);
     p2pi_socket_unpin(sock);

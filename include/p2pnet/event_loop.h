@@ -119,10 +119,28 @@ typedef struct p2p_event_loop_options {
     uint32_t idle_timeout_ms;    /**< default P2P_NO_TIMEOUT */
     uint32_t read_timeout_ms;    /**< default 60000 */
     uint32_t write_timeout_ms;   /**< default 30000 */
+
+    /**
+     * Connections (closing ones included) at which the loop's listeners stop accepting; 0: no limit. Others wait in
+     * the system's queue, and on_error of a listener is told P2P_ERR_LIMIT once, each time it stops. Accepting
+     * goes on when a connection is gone. Connecting and adding are not refused. An accepted connection counts
+     * from when it is added.
+     */
+    uint32_t max_connections;
+    /**
+     * Accepted connections in the loop from one IPv4 address or one IPv6 /64 network; 0: no limit. One more is reset,
+     * and counted in stats.connections_refused. Those of local sockets don't count.
+     */
+    uint32_t max_connections_per_address;
+    /**
+     * Accepted connections that have not sent a whole message yet; 0: no limit. When one more is added, the oldest of
+     * them is ended: its on_error is told P2P_ERR_LIMIT, and it is yours to close.
+     */
+    uint32_t max_half_open;
 } p2p_event_loop_options_t;
 
 #define P2P_EVENT_LOOP_OPTIONS_INIT \
-    { sizeof(p2p_event_loop_options_t), NULL, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(p2p_event_loop_options_t), NULL, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a loop with default options.
@@ -338,6 +356,9 @@ typedef struct p2p_loop_stats {
     uint64_t remainders;       /**< closed sockets still writing, now */
     uint64_t buffers_lent;     /**< receive buffers in use, now */
     uint64_t lookups;          /**< threads that look a name up, now; those nobody waits for any more, too */
+    uint64_t connections_refused; /**< by max_connections_per_address */
+    uint64_t connections;      /**< now, closing ones included */
+    uint64_t half_open;        /**< now; counted only with max_half_open */
 } p2p_event_loop_stats_t;
 
 /** @return 0, and *out filled up to out->size; P2P_ERR_INVALID. Thread: the loop's. */

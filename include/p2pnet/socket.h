@@ -174,6 +174,24 @@ P2P_API int64_t p2p_datagram_recv(p2p_socket_t *socket, void *buffer, size_t siz
 P2P_API int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled);
 
 /**
+ * Stop reading, until p2p_socket_resume: a connection's messages are neither read nor delivered, a listener
+ * accepts nothing, a datagram socket is not read. Output goes on. In a callback it takes effect at once: messages
+ * that were received already are kept, and in an on_read that has not taken the message it was called for, that one
+ * is still given. The end of a paused connection is not noticed, or not told, until it is resumed; sending to it may
+ * fail before. What waits in the system costs no turn meanwhile.
+ *
+ * A pause is the socket's, not the registration's: it can come before adding and outlasts removal. Outside a loop it
+ * changes nothing. Pausing twice is pausing once. A closed socket is closed as if it were not paused.
+ *
+ * @return 0; P2P_ERR_INVALID.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_pause(p2p_socket_t *socket);
+
+/** End p2p_socket_pause: what was kept is delivered from the next turn on. @return 0; P2P_ERR_INVALID. Thread: owner. */
+P2P_API int p2p_socket_resume(p2p_socket_t *socket);
+
+/**
  * Set the longest message this socket sends and accepts, instead of its loop's
  * max_message_size (outside a loop: instead of 1 MiB).
  *

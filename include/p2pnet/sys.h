@@ -81,6 +81,8 @@ typedef struct p2p_sys_thread {
 /** A function of any type, to be cast to its own. */
 typedef void (*p2p_sys_function)(void);
 
+#define P2P_ADDRESS_KEY_SIZE 16
+
 typedef struct p2p_sys_ops {
     size_t size; /**< sizeof(p2p_sys_ops) */
 
@@ -175,6 +177,9 @@ typedef struct p2p_sys_ops {
     /** A thread that ends by itself and that nobody waits for. No signal handler runs in it. */
     int (*thread_start)(p2p_sys_thread *thread);
     void (*thread_rest)(void); /**< let other threads run: a millisecond, more or less */
+    /** What connections of one peer have in common: all of an IPv4 address (also of one that is mapped into IPv6), the
+     *  first 8 bytes of an IPv6 one. @return how many bytes of `key` that is; 0: such addresses are not counted. */
+    int (*address_key)(const p2p_address_t *address, uint8_t key[P2P_ADDRESS_KEY_SIZE]);
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */
