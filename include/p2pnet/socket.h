@@ -178,7 +178,8 @@ P2P_API int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled);
  * accepts nothing, a datagram socket is not read. Output goes on. In a callback it takes effect at once: messages
  * that were received already are kept, and in an on_read that has not taken the message it was called for, that one
  * is still given. The end of a paused connection is not noticed, or not told, until it is resumed; sending to it may
- * fail before. What waits in the system costs no turn meanwhile.
+ * fail before. What waits in the system costs no wake-up meanwhile; with backend io_uring one, as a receive that was
+ * under way is let come, and kept.
  *
  * A pause is the socket's, not the registration's: it can come before adding and outlasts removal. Outside a loop it
  * changes nothing. Pausing twice is pausing once. A closed socket is closed as if it were not paused.
