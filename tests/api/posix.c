@@ -226,6 +226,7 @@ typedef struct starved {
     unsigned accepted, errors, errors_wanted;
     int error;
     int64_t first, last; /* error by the clock */
+    p2p_socket_t *kept[3];
 } starved;
 
 static void accept_one(p2p_socket_t *listener, void *user_data) {
@@ -234,6 +235,12 @@ static void accept_one(p2p_socket_t *listener, void *user_data) {
     if (accepted == NULL) return;
     s->accepted++;
     p2p_socket_close(accepted);
+}
+
+static void accept_and_keep(p2p_socket_t *listener, void *user_data) {
+    starved *s = user_data;
+    p2p_socket_t *accepted = p2p_socket_accept(listener);
+    if (accepted != NULL) s->kept[s->accepted++] = accepted;
 }
 
 static void note_starvation(p2p_socket_t *listener, int error, void *user_data) {
@@ -276,6 +283,40 @@ static void out_of_descriptors_a_listener_rests_says_why_and_resumes(void **stat
     assert_true(s.last - s.first >= 35 * (int64_t)P2P_NS_PER_MS);
     RUN_UNTIL(s.loop, s.accepted == COUNT_OF(fds)); /* nobody in the queue was lost */
     for (size_t i = 0; i < COUNT_OF(fds); i++) os_close(fds[i]);
+    p2p_socket_close(listener);
+    p2p_event_loop_free(s.loop);
+}
+
+/* Each pause has one error; what is free again is used, and no more. */
+static void with_one_descriptor_free_again_one_connection_is_accepted(void **state) {
+    (void)state;
+    static const p2p_socket_callbacks_t callbacks = {
+        sizeof(p2p_socket_callbacks_t), accept_and_keep, NULL, NULL, note_starvation, NULL, NULL
+    };
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    struct rlimit before, low;
+    uint16_t port;
+    p2p_handle_t fds[3];
+    options.accept_pause_ms = 1;
+    starved s = { .loop = loop_create(&options) };
+    p2p_socket_t *listener = socket_listening(&port);
+    assert_int_equal(p2p_event_loop_add_socket_with(s.loop, listener, &callbacks, &s), 0);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) fds[i] = raw_connect(port);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = before;
+    low.rlim_cur = (rlim_t)fcntl(0, F_DUPFD_CLOEXEC, 0); /* the next free number */
+    os_close((int)low.rlim_cur);
+    for (unsigned allowed = 0; allowed < COUNT_OF(fds); allowed++, low.rlim_cur++) {
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        unsigned errors = s.errors + 3;
+        RUN_UNTIL(s.loop, s.accepted == allowed && s.errors >= errors);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    RUN_UNTIL(s.loop, s.accepted == COUNT_OF(fds));
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        p2p_socket_close(s.kept[i]);
+        os_close(fds[i]);
+    }
     p2p_socket_close(listener);
     p2p_event_loop_free(s.loop);
 }
@@ -422,6 +463,7 @@ int main(int argc, char **argv) {
         CASE(stop_is_safe_in_a_signal_handler),
         CASE(a_storm_of_signals_changes_nothing),
         CASE(out_of_descriptors_a_listener_rests_says_why_and_resumes),
+        CASE(with_one_descriptor_free_again_one_connection_is_accepted),
         CASE(without_descriptors_creation_fails_with_TOO_MANY_FILES),
         CASE(watching_a_regular_file_is_NOT_SUPPORTED),
         CASE(a_scope_can_be_the_name_of_an_interface),

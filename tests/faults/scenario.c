@@ -179,6 +179,7 @@ static bool begin(parts *p) {
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
     options.backend = test_backend();
     options.accept_pause_ms = 1;
+    options.max_connections = options.max_connections_per_address = options.max_half_open = 100; /* not reached */
     options.drain_timeout_ms = 20;
     assert_int_equal(os_pipe(p->ends), 0);
     assert_int_equal(os_write(p->ends[1], "x", 1), 1);
@@ -191,6 +192,7 @@ static bool begin(parts *p) {
     p->has_by_message = echo_try_start(&p->by_message, p->loop, true) == 0;
     if (p->has_by_read) p->fd = raw_connect(p->by_read.port);
     if (p->has_by_message) begin_client(p);
+    if (p->client != NULL) p2p_socket_pause(p->client);
     if (p->has_by_message) begin_quiet(p, 0, "127.0.0.1");
     if (p->has_by_message) begin_quiet(p, 1, "peer.example");
     begin_datagram(p);
@@ -246,6 +248,7 @@ static bool raw_client_run(raw_client *r, parts *p) {
             p->quiet[0] == NULL && p->quiet[1] == NULL)
             break;
         if (!r->ended) raw_client_step(r, p);
+        if (p->ticks > 0) p2p_socket_resume(p->client); /* NULL, too */
         if (p->client != NULL && p->received == COUNT_OF(lengths)) close_client(p);
         int result = p2p_event_loop_run_once(p->loop, 1);
         if (result < 0) p->fatal = result;

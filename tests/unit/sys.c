@@ -197,6 +197,30 @@ static void what_is_no_numeric_address_is_refused(void **state) {
     }
 }
 
+static int key_of(const char *text, uint8_t key[P2P_ADDRESS_KEY_SIZE]) {
+    p2p_address_t address;
+    assert_int_equal(sys->address_parse(&address, text, 80), 0);
+    return sys->address_key(&address, key);
+}
+
+/* An IPv4 address is a peer, mapped or not; of IPv6 addresses the network is. */
+static void connections_of_one_peer_have_the_same_key(void **state) {
+    (void)state;
+    uint8_t key[P2P_ADDRESS_KEY_SIZE] = { 0 }, other[P2P_ADDRESS_KEY_SIZE] = { 0 };
+    p2p_address_t none;
+    assert_int_equal(key_of("1.2.3.4", key), 4);
+    assert_memory_equal(key, "\1\2\3\4", 4);
+    assert_int_equal(key_of("::ffff:1.2.3.4", other), 4);
+    assert_memory_equal(key, other, 4);
+    assert_int_equal(key_of("2001:db8:1:2::3", key), 8);
+    assert_int_equal(key_of("2001:db8:1:2:ffff:ffff:ffff:ffff", other), 8);
+    assert_memory_equal(key, other, 8);
+    assert_int_equal(key_of("2001:db8:1:3::3", other), 8);
+    assert_memory_not_equal(key, other, 8);
+    memset(&none, 0, sizeof none);
+    assert_int_equal(sys->address_key(&none, key), 0);
+}
+
 static void bytes_that_are_no_address_are_refused(void **state) {
     (void)state;
     char text[P2P_ADDRESS_TEXT_SIZE] = "before";
@@ -766,6 +790,7 @@ int main(int argc, char **argv) {
         SYS_CASE(addresses_are_read_and_written),
         SYS_CASE(ports_are_what_they_were_given_as),
         SYS_CASE(what_is_no_numeric_address_is_refused),
+        SYS_CASE(connections_of_one_peer_have_the_same_key),
         SYS_CASE(bytes_that_are_no_address_are_refused),
         SYS_CASE(a_dual_stack_listener_takes_clients_of_both_kinds),
         SYS_CASE(a_listeners_port_cannot_be_taken),
