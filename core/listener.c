@@ -152,7 +152,8 @@ static bool announce(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callba
     p2pi_listener *listener = sock->in.listener;
     uint64_t token = sock->entry->io.token;
     uint32_t before = UINT32_MAX;
-    while (listener->waiting_count < before && sock->held == 0 && budget_left(loop, listener) && admit(loop, listener)) {
+    while (listener->waiting_count < before && sock->held == 0 && budget_left(loop, listener) &&
+           admit(loop, listener)) {
         before = listener->waiting_count;
         listener->announced++;
         int64_t entered_ns = p2pi_callback_enter(loop);

@@ -134,7 +134,8 @@ typedef struct p2p_event_loop_options {
     uint32_t max_connections_per_address;
     /**
      * Accepted connections that have not sent a whole message yet; 0: no limit. When one more is added, the oldest of
-     * them is ended: its on_error is told P2P_ERR_LIMIT, and it is yours to close.
+     * them is ended: its on_error is told P2P_ERR_LIMIT, and it is yours to close. With a limit, each of them has
+     * read_timeout_ms from when it was added, begun or not.
      */
     uint32_t max_half_open;
 } p2p_event_loop_options_t;

@@ -189,7 +189,7 @@ P2P_API int p2p_socket_set_nonblocking(p2p_socket_t *socket, int enabled);
  */
 P2P_API int p2p_socket_pause(p2p_socket_t *socket);
 
-/** End p2p_socket_pause: what was kept is delivered from the next turn on. @return 0; P2P_ERR_INVALID. Thread: owner. */
+/** End p2p_socket_pause: what was kept comes from the next turn on. @return 0; P2P_ERR_INVALID. Thread: owner. */
 P2P_API int p2p_socket_resume(p2p_socket_t *socket);
 
 /**

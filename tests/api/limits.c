@@ -207,6 +207,27 @@ static void who_sends_at_once_gets_through_a_crowd_of_silent_ones(void **state) 
     crowd_close(&c, loop);
 }
 
+/* It has begun nothing, and it sends nothing: the read deadline runs all the same, and not for who has spoken. */
+static void a_half_open_connection_has_the_read_deadline_from_when_it_was_added(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    crowd c = { 0 };
+    options.max_half_open = 8;
+    options.read_timeout_ms = 30;
+    p2p_event_loop_t *loop = crowd_open(&c, &options);
+    come(&c, 1);
+    assert_true(raw_send_text(c.fds[0], "honest"));
+    RUN_UNTIL(loop, c.accepted == 1 && c.members[0].messages == 1);
+    int64_t began_ns = clock_ns();
+    come(&c, 1);
+    RUN_UNTIL(loop, c.accepted == 2 && c.members[1].errors == 1);
+    assert_true(clock_ns() - began_ns >= 30 * (int64_t)P2P_NS_PER_MS);
+    assert_string_equal(p2p_error_name(c.members[1].error), "P2P_ERR_TIMED_OUT");
+    assert_int_equal(loop_stats(loop).half_open, 0);
+    assert_int_equal(c.members[0].errors, 0);
+    crowd_close(&c, loop);
+}
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(at_max_connections_a_listener_rests_and_the_others_wait_their_turn),
@@ -215,6 +236,7 @@ int main(int argc, char **argv) {
         CASE(one_connection_too_many_from_an_address_is_reset_without_a_word),
         CASE(a_connection_that_leaves_the_loop_does_not_count_for_its_address),
         CASE(one_half_open_connection_too_many_ends_the_oldest),
+        CASE(a_half_open_connection_has_the_read_deadline_from_when_it_was_added),
         CASE(who_sends_at_once_gets_through_a_crowd_of_silent_ones),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
