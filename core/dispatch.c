@@ -94,7 +94,7 @@ P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, p2pi_entry *entr
     else if (entry->kind == P2PI_WATCH)
         p2pi_watch_ready(loop, entry->owner, event->flags);
     else if (entry->kind == P2PI_DATAGRAM)
-        p2pi_datagram_ready(loop, entry->owner);
+        p2pi_datagram_ready(loop, entry->owner, event->flags);
 }
 
 void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event) {

@@ -162,6 +162,9 @@ int p2pi_message_write_out(p2p_socket_t *sock);
 /* From this size on a message sent by p2p_message_send is referred to, not copied. */
 #define P2PI_SHARE_SIZE 1024u
 
+/* Shorter from now on, and smaller: for one that is nobody else's yet. The old pointer is dead. */
+p2p_message_t *p2pi_message_cut(p2p_message_t *message, uint32_t length);
+
 /* ---- sockets: socket.c, connection.c, listener.c, datagram.c ----------------------------------- */
 
 typedef enum p2pi_state {
@@ -226,6 +229,8 @@ typedef struct p2pi_listener {
 typedef struct p2pi_connect p2pi_connect;
 typedef struct p2pi_address p2pi_address;
 
+#define P2PI_OPTION_COUNT 8 /* of p2p_socket_option_t */
+
 /* What few sockets need, made when the first of it is. All zero when nothing is needed any more. */
 typedef struct p2pi_extras {
     p2p_timer_t *timer; /* deadline.c: NULL, or runs to armed_ns */
@@ -237,6 +242,8 @@ typedef struct p2pi_extras {
     p2pi_address *address; /* limits.c: where it is counted */
     p2p_socket_t *socket;  /* whose extras, while half-open */
     p2pi_link half_open;   /* in limits.half_open */
+    uint8_t options_set;                         /* option.c, bit N: option N + 1 */
+    int options[P2PI_OPTION_COUNT];              /* what was asked for, where options_set has its bit */
 } p2pi_extras;
 
 /* An idle connection costs this and its entry, nothing else: tests/unit/registry.c holds the size. */
@@ -322,6 +329,9 @@ static inline bool p2pi_connect_is_attempt(const p2p_socket_t *sock) {
 void p2pi_connect_attempt_ended(p2p_socket_t *attempt);
 /* REFUSED when a connected handle talks to itself; `target` may be NULL. */
 int p2pi_connect_check_self(const p2p_sys_ops *sys, p2p_handle_t handle, const p2p_address_t *target);
+/* option.c */
+bool p2pi_option_is_set(const p2p_socket_t *sock, p2p_socket_option_t option);
+int p2pi_options_apply(const p2p_socket_t *sock);
 
 /* registration.c: between a socket and its loop */
 static inline const p2p_socket_callbacks_t *p2pi_callbacks(const p2p_socket_t *sock, p2p_socket_callbacks_t *room) {
@@ -447,7 +457,9 @@ void p2pi_listener_accepted(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_hand
 void p2pi_listener_tell(p2p_event_loop_t *loop, p2p_socket_t *sock);
 p2p_socket_t *p2pi_listener_take(p2p_socket_t *sock);
 int p2pi_datagram_start(p2p_socket_t *sock);
-void p2pi_datagram_ready(p2p_event_loop_t *loop, p2p_socket_t *sock);
+void p2pi_datagram_ready(p2p_event_loop_t *loop, p2p_socket_t *sock, uint32_t flags);
+p2p_message_t *p2pi_datagram_take(p2p_socket_t *sock);
+int p2pi_datagram_send_message(p2p_socket_t *sock, const void *data, uint32_t length);
 void p2pi_watch_ready(p2p_event_loop_t *loop, p2p_watch_t *watch, uint32_t ready);
 void p2pi_watch_fail(p2p_watch_t *watch);
 void p2pi_watch_tell_failed(p2p_event_loop_t *loop);
@@ -513,6 +525,16 @@ void p2pi_batch_hear_requests(p2p_event_loop_t *loop);
 /* Hear the backend out about a detached entry, so that its handle can be closed or go back to its owner now. */
 void p2pi_batch_settle(p2p_event_loop_t *loop, p2pi_entry *entry);
 
+/* ---- datagram.c: one at a time, lent to on_message ------------------------------------------------------ */
+
+#define P2PI_DATAGRAM_MAX 65536 /* more than any over UDP has; unix-domain ones may be longer */
+
+typedef struct p2pi_datagrams {
+    p2p_socket_t *socket; /* whose on_message runs now */
+    p2p_address_t from;
+    uint8_t data[P2PI_DATAGRAM_MAX + 1];
+} p2pi_datagrams;
+
 /* ---- the loop --------------------------------------------------------------------------------------- */
 
 struct p2p_event_loop {
@@ -526,6 +548,7 @@ struct p2p_event_loop {
     p2p_buffer_pool buffers;
     p2pi_chunk_pool chunks;
     p2pi_stage stage;
+    p2pi_datagrams *datagrams; /* NULL until a socket needs it */
     p2pi_request *requests; /* spare ones */
     p2pi_link in_flight;    /* requests that an OP_DONE is to come for */
     p2pi_request *done_first, **done_last;

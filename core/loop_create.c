@@ -64,6 +64,7 @@ static void fini(p2p_event_loop_t *loop) {
     p2pi_buffers_fini(loop);
     p2pi_chunk_pool_fini(&loop->chunks);
     p2pi_free(loop->stage.data);
+    p2pi_free(loop->datagrams);
     p2pi_link *link; /* the backend is gone: no OP_DONE will come for these */
     while ((link = p2pi_list_pop(&loop->in_flight)) != NULL) {
         p2pi_request *request = P2PI_CONTAINER(link, p2pi_request, in_flight);

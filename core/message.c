@@ -30,6 +30,16 @@ p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
     return &message->public_part;
 }
 
+p2p_message_t *p2pi_message_cut(p2p_message_t *message, uint32_t length) {
+    p2pi_message *m = p2pi_message_of(message);
+    p2pi_message *smaller = p2pi_realloc(m, sizeof *m + length);
+    if (smaller != NULL) m = smaller;
+    m->public_part.length = length;
+    m->public_part.data = m->payload;
+    p2pi_frame_header(m->header, length);
+    return &m->public_part;
+}
+
 void p2p_message_free(p2p_message_t *message) {
     if (message == NULL) return;
     p2pi_message *m = p2pi_message_of(message);
@@ -129,6 +139,7 @@ static p2p_message_t *recv_now(p2p_socket_t *sock) {
 }
 
 p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
+    if (socket != NULL && socket->type == P2P_UDP) return p2pi_datagram_take(socket);
     int result = socket == NULL ? P2P_ERR_INVALID : p2pi_message_usable(socket);
     if (result < 0) {
         p2pi_fail(result);

@@ -103,6 +103,7 @@ static int refusal(p2p_socket_t *sock, uint32_t length) {
 }
 
 P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    if (sock->type == P2P_UDP) return p2pi_datagram_send_message(sock, data, length);
     p2p_event_loop_t *loop = sock->loop;
     int result = refusal(sock, length);
     if (result < 0) return p2pi_fail(result);

@@ -9,6 +9,7 @@
  * another byte, or has sent one that nobody read.
  */
 bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
+    if (sock->type == P2P_UDP) return false; /* datagrams are lost or not; nobody waits for an end */
     if (sock->state != P2PI_STATE_CONNECTED && sock->state != P2PI_STATE_CONNECTING) return false;
     if (sock->out.queued > 0) return true;
     return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 &&

@@ -78,7 +78,11 @@ int p2pi_socket_open(p2p_socket_t *sock, const p2p_address_t *family_of) {
     sock->is_nonblocking = false;
     /* Failing to switch Nagle off costs latency, not correctness. Accepted sockets inherit it. */
     if (sock->type == P2P_TCP) sys->set_option(sock->handle, P2P_SYS_NODELAY, 1);
-    return P2P_OK;
+    result = p2pi_options_apply(sock);
+    if (result == P2P_OK) return P2P_OK;
+    sys->close(sock->handle);
+    sock->handle = P2P_INVALID_HANDLE;
+    return result;
 }
 
 /* Outside a loop: bring the handle into the mode that was asked for. */
@@ -138,8 +142,9 @@ int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port) {
     int result = open_for(socket, address, port, &local, &opened);
     if (result < 0) return result;
     /* Both options are conveniences: where one can't be set, bind tells what matters. */
-    if (socket->type == P2P_TCP) sys->set_option(socket->handle, P2P_SYS_LISTENER, 1);
-    sys->set_option(socket->handle, P2P_SYS_DUAL_STACK, 1);
+    if (socket->type == P2P_TCP && !p2pi_option_is_set(socket, P2P_OPTION_REUSE_ADDRESS))
+        sys->set_option(socket->handle, P2P_SYS_LISTENER, 1);
+    if (!p2pi_option_is_set(socket, P2P_OPTION_DUAL_STACK)) sys->set_option(socket->handle, P2P_SYS_DUAL_STACK, 1);
     result = sys->bind(socket->handle, &local);
     if (result < 0) return give_up_handle(socket, opened, p2pi_fail_os(sys, result));
     socket->state = P2PI_STATE_BOUND;

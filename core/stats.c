@@ -40,7 +40,7 @@ typedef struct dump_sink {
 __attribute__((format(printf, 2, 3)))
 #endif
 static void line(dump_sink *sink, const char *format, ...) {
-    char text[256];
+    char text[320];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);

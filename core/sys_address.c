@@ -1,6 +1,6 @@
 /*
- * Addresses: numeric text to struct sockaddr and back, and the two ends of a socket. POSIX and Winsock name
- * these things alike. Nothing here asks a name service.
+ * Addresses: text to struct sockaddr and back, and the two ends of a socket. POSIX and Winsock name these things
+ * alike, but for unix-domain addresses. Nothing here asks a name service.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1 /* what arpa/inet.h declares */
@@ -81,6 +81,9 @@ int p2pi_address_parse(p2p_address_t *out, const char *text, uint16_t port) {
     if (strcmp(text, "localhost") == 0) {
         return parse_ipv4(out, "127.0.0.1", port);
     }
+    if (strncmp(text, "unix:", 5) == 0) {
+        return p2pi_unix_parse(out, text + 5);
+    }
     char host[HOST_SIZE];
     size_t length = strlen(text);
     if (length >= sizeof(host)) {
@@ -92,6 +95,9 @@ int p2pi_address_parse(p2p_address_t *out, const char *text, uint16_t port) {
 
 static int format(const p2p_address_t *address, char *text, size_t size) {
     char host[INET6_ADDRSTRLEN];
+    if (p2pi_is_unix(address)) {
+        return p2pi_unix_format(address, text, size);
+    }
     int port = p2pi_address_port(address);
     if (port < 0) {
         return -1;
@@ -211,4 +217,18 @@ int p2pi_local_address(p2p_handle_t handle, p2p_address_t *out) {
 
 int p2pi_peer_address(p2p_handle_t handle, p2p_address_t *out) {
     return name_of(handle, 1, out);
+}
+
+bool p2pi_option_means_nothing(p2p_handle_t handle, p2p_sys_option option) {
+    p2p_address_t local;
+    struct sockaddr_storage any;
+    if (p2pi_local_address(handle, &local) < 0) {
+        return false;
+    }
+    memcpy(&any, local.storage.bytes, sizeof(any));
+    if (option == P2P_SYS_DUAL_STACK) {
+        return any.ss_family != AF_INET6;
+    }
+    bool is_ip = any.ss_family == AF_INET || any.ss_family == AF_INET6;
+    return !is_ip && (option == P2P_SYS_NODELAY || option == P2P_SYS_KEEPALIVE);
 }

@@ -1,6 +1,7 @@
 /*
  * The system table of POSIX systems: sockets and the clock. With its other parts (sys_address.c,
- * sys_posix_wait.c, sys_posix_thread.c) this is the only file that calls the operating system.
+ * sys_posix_option.c, sys_posix_unix.c, sys_posix_wait.c, sys_posix_thread.c) this is the only file that calls the
+ * operating system.
  *
  * Every function is one call, with EINTR and the platform's gaps smoothed over, and gives 0, a
  * positive value or -errno. No state is kept, so all of them may be called from any thread.
@@ -19,7 +20,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +97,7 @@ static int translate_error(int os_error) {
     case ENETUNREACH: case EHOSTUNREACH: case ENETDOWN: case EHOSTDOWN: return P2P_ERR_UNREACHABLE;
     case EADDRINUSE: return P2P_ERR_ADDRESS_IN_USE;
     case EADDRNOTAVAIL: return P2P_ERR_ADDRESS_NOT_AVAILABLE;
-    case EACCES: case EPERM: return P2P_ERR_ACCESS;
+    case EACCES: case EPERM: case EROFS: return P2P_ERR_ACCESS;
     case EMFILE: case ENFILE: return P2P_ERR_TOO_MANY_FILES;
     case ENOMEM: case ENOBUFS: return P2P_ERR_NO_MEMORY;
     case EMSGSIZE: return P2P_ERR_TOO_LONG;
@@ -108,7 +108,7 @@ static int translate_error(int os_error) {
         return P2P_ERR_NOT_SUPPORTED;
     case EISCONN: case EALREADY: case EINPROGRESS: case EEXIST: return P2P_ERR_ALREADY;
     case EINVAL: case EBADF: case ENOTSOCK: case EFAULT: return P2P_ERR_INVALID;
-    case ENOENT: return P2P_ERR_NOT_FOUND;
+    case ENOENT: case ENOTDIR: return P2P_ERR_NOT_FOUND;
     case ENOSPC: case ERANGE: return P2P_ERR_LIMIT;
     case ECANCELED: return P2P_ERR_CANCELLED;
     case EBUSY: return P2P_ERR_BUSY;
@@ -126,15 +126,12 @@ uint32_t p2pi_sys_scope(const char *name) {
     return if_nametoindex(name);
 }
 
-static int set_int_option(int handle, int level, int name, int value) {
-    return p2pi_posix_result(setsockopt(handle, level, name, &value, sizeof(value)));
-}
-
 /* Where send() has no MSG_NOSIGNAL the socket itself must be told. The library's sockets pass here by
  * open, accept or set_nonblocking. It fails on what is no socket, which can't raise SIGPIPE by send(). */
 static void quieten(int handle) {
 #if !defined(MSG_NOSIGNAL) && defined(SO_NOSIGPIPE)
-    (void)set_int_option(handle, SOL_SOCKET, SO_NOSIGPIPE, 1);
+    int value = 1;
+    (void)setsockopt(handle, SOL_SOCKET, SO_NOSIGPIPE, &value, sizeof(value));
 #else
     (void)handle;
 #endif
@@ -204,7 +201,7 @@ static int inspect_socket(int handle) {
         bits |= (int)P2P_SYS_CONNECTED;
     }
     p2p_address_t local;
-    if (p2pi_local_address(handle, &local) == 0 && p2pi_address_port(&local) > 0) {
+    if (p2pi_local_address(handle, &local) == 0 && (p2pi_address_port(&local) > 0 || p2pi_unix_has_name(&local))) {
         bits |= (int)P2P_SYS_BOUND;
     }
     return bits;
@@ -226,20 +223,8 @@ static int inspect(p2p_handle_t handle) {
     return bits;
 }
 
-static int set_option(p2p_handle_t handle, p2p_sys_option option, int value) {
-    switch (option) {
-    case P2P_SYS_NODELAY: return set_int_option(handle, IPPROTO_TCP, TCP_NODELAY, value);
-    case P2P_SYS_LISTENER: return set_int_option(handle, SOL_SOCKET, SO_REUSEADDR, value);
-    case P2P_SYS_DUAL_STACK: return set_int_option(handle, IPPROTO_IPV6, IPV6_V6ONLY, !value);
-    case P2P_SYS_RESET_ON_CLOSE: {
-        struct linger linger = { value, 0 };
-        return p2pi_posix_result(setsockopt(handle, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
-    }
-    }
-    return -EINVAL;
-}
-
 static int bind_socket(p2p_handle_t handle, const p2p_address_t *address) {
+    if (p2pi_is_unix(address)) return p2pi_unix_bind(handle, address);
     return p2pi_posix_result(bind(handle, (const struct sockaddr *)&address->storage, (socklen_t)address->length));
 }
 
@@ -285,7 +270,8 @@ static int accept_socket(p2p_handle_t listener, p2p_handle_t *out, int nonblocki
 static int connect_socket(p2p_handle_t handle, const p2p_address_t *address) {
     const struct sockaddr *name = (const struct sockaddr *)&address->storage;
     int result = p2pi_posix_result(connect(handle, name, (socklen_t)address->length));
-    if (result == -EAGAIN) return -EADDRNOTAVAIL; /* no local port: nothing was begun, nothing will be ready */
+    if (result == -EAGAIN) /* nothing was begun, nothing will be ready: the listener is full; or no local port */
+        return p2pi_is_unix(address) ? -ECONNREFUSED : -EADDRNOTAVAIL;
     return result == -EINTR ? -EINPROGRESS : result;
 }
 
@@ -415,7 +401,7 @@ static const p2p_sys_ops posix_table = {
     .close = close_handle,
     .inspect = inspect,
     .set_nonblocking = set_nonblocking,
-    .set_option = set_option,
+    .set_option = p2pi_posix_set_option,
     .bind = bind_socket,
     .listen = listen_socket,
     .accept = accept_socket,
@@ -455,6 +441,7 @@ static const p2p_sys_ops posix_table = {
     .thread_start = p2pi_posix_thread_start,
     .thread_rest = p2pi_posix_thread_rest,
     .address_key = p2pi_address_key,
+    .get_option = p2pi_posix_get_option,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

@@ -1,6 +1,7 @@
 /*
  * What the parts of the POSIX system table share: sys_posix.c holds the table and the socket calls,
- * sys_posix_wait.c what waits and what ends a wait, sys_posix_thread.c threads.
+ * sys_posix_option.c the options, sys_posix_wait.c what waits and what ends a wait, sys_posix_thread.c threads.
+ * sys_posix_unix.c's part is in sys_sockets.h.
  */
 #ifndef P2PI_SYS_POSIX_H
 #define P2PI_SYS_POSIX_H
@@ -27,6 +28,9 @@ int64_t p2pi_posix_now_ns(void);
 /* Close-on-exec and the mode asked for, where a call can't give them with the handle. */
 int p2pi_posix_finish_handle(int handle, int nonblocking);
 #endif
+
+int p2pi_posix_set_option(p2p_handle_t handle, p2p_sys_option option, int value);
+int p2pi_posix_get_option(p2p_handle_t handle, p2p_sys_option option, int *value);
 
 int p2pi_posix_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns);
 int p2pi_posix_select(int nfds, void *readable, void *writable, void *exceptional, int64_t timeout_ns);

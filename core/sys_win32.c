@@ -1,6 +1,6 @@
 /*
- * The system table of Windows: Winsock and the clock. With its other parts (sys_address.c, sys_win32_wait.c,
- * sys_win32_afd.c, sys_win32_thread.c) this is the only file that calls the operating system there.
+ * The system table of Windows: Winsock and the clock. With its other parts (sys_address.c, sys_win32_option.c,
+ * sys_win32_wait.c, sys_win32_afd.c, sys_win32_thread.c) this is the only file that calls the operating system there.
  *
  * Every function is one call, with Winsock's peculiarities smoothed over, and gives 0, a positive value or
  * minus the WSA code. No state is kept but Winsock's own, so all of them may be called from any thread.
@@ -112,10 +112,6 @@ uint32_t p2pi_sys_scope(const char *name) {
     return 0;
 }
 
-static int set_int_option(p2p_handle_t handle, int level, int name, int value) {
-    return p2pi_win32_result(setsockopt(handle, level, name, (const char *)&value, sizeof(value)));
-}
-
 int p2pi_win32_set_nonblocking(p2p_handle_t handle, int enabled) {
     u_long value = enabled != 0;
     return p2pi_win32_result(ioctlsocket(handle, (long)FIONBIO, &value));
@@ -169,22 +165,6 @@ static int inspect(p2p_handle_t handle) {
     if (peer_address(handle, &address) == 0) bits |= (int)P2P_SYS_CONNECTED;
     if (p2pi_local_address(handle, &address) == 0 && p2pi_address_port(&address) > 0) bits |= (int)P2P_SYS_BOUND;
     return bits;
-}
-
-static int set_option(p2p_handle_t handle, p2p_sys_option option, int value) {
-    switch (option) {
-    case P2P_SYS_NODELAY: return set_int_option(handle, IPPROTO_TCP, TCP_NODELAY, value);
-    /* SO_REUSEADDR would let any program take the port away (and there is no waiting for TIME_WAIT without it):
-     * https://learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse */
-    case P2P_SYS_LISTENER: return set_int_option(handle, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, value);
-    case P2P_SYS_DUAL_STACK: return set_int_option(handle, IPPROTO_IPV6, IPV6_V6ONLY, !value);
-    case P2P_SYS_RESET_ON_CLOSE: {
-        struct linger linger = { (u_short)value, 0 };
-        return p2pi_win32_result(
-            setsockopt(handle, SOL_SOCKET, SO_LINGER, (const char *)&linger, sizeof(linger)));
-    }
-    }
-    return -WSAEINVAL;
 }
 
 static int bind_socket(p2p_handle_t handle, const p2p_address_t *address) {
@@ -343,7 +323,7 @@ static const p2p_sys_ops win32_table = {
     .close = close_handle,
     .inspect = inspect,
     .set_nonblocking = p2pi_win32_set_nonblocking,
-    .set_option = set_option,
+    .set_option = p2pi_win32_set_option,
     .bind = bind_socket,
     .listen = listen_socket,
     .accept = accept_socket,
@@ -378,6 +358,7 @@ static const p2p_sys_ops win32_table = {
     .thread_start = p2pi_win32_thread_start,
     .thread_rest = p2pi_win32_thread_rest,
     .address_key = p2pi_address_key,
+    .get_option = p2pi_win32_get_option,
 };
 
 const p2p_sys_ops *p2p_sys_default(void) {

@@ -1,7 +1,7 @@
 /*
  * What the parts of the Windows system table share: sys_win32.c holds the table and the socket calls,
- * sys_win32_wait.c what waits and what ends a wait, sys_win32_afd.c the driver below Winsock,
- * sys_win32_thread.c threads.
+ * sys_win32_option.c the options, sys_win32_wait.c what waits and what ends a wait, sys_win32_afd.c the driver below
+ * Winsock, sys_win32_thread.c threads.
  */
 #ifndef P2PI_SYS_WIN32_H
 #define P2PI_SYS_WIN32_H
@@ -15,6 +15,8 @@ static inline int p2pi_win32_result(int result) {
 
 /* FIONBIO. */
 int p2pi_win32_set_nonblocking(p2p_handle_t handle, int enabled);
+int p2pi_win32_set_option(p2p_handle_t handle, p2p_sys_option option, int value);
+int p2pi_win32_get_option(p2p_handle_t handle, p2p_sys_option option, int *value);
 /* A socket that child processes don't inherit, blocking. */
 int p2pi_win32_open(p2p_handle_t *out, int family, int type);
 

@@ -30,7 +30,7 @@ extern "C" {
     X(-11, UNREACHABLE, "network or host unreachable")                                          \
     X(-12, ADDRESS_IN_USE, "address already in use")                                            \
     X(-13, ADDRESS_NOT_AVAILABLE, "address not available on this machine")                      \
-    X(-14, BAD_ADDRESS, "not a numeric IPv4 or IPv6 address")                                   \
+    X(-14, BAD_ADDRESS, "not a numeric IPv4 or IPv6 address, nor a unix: one")                  \
     X(-15, NAME_NOT_FOUND, "host name not found")                                               \
     X(-16, ACCESS, "permission denied")                                                         \
     X(-17, TOO_MANY_FILES, "out of file descriptors or socket handles")                         \

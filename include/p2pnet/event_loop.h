@@ -38,13 +38,16 @@ typedef struct p2p_event_loop p2p_event_loop_t;
 /** A message, a connection (listener) or a datagram waits, or the end of the connection is to be told. */
 typedef void (*p2p_read_callback)(p2p_socket_t *sock, void *user_data);
 
-/** The output queue, once full, has drained below low_water: send again. */
+/** The output queue, once full, has drained below low_water; or the system takes datagrams again: send again. */
 typedef void (*p2p_write_callback)(p2p_socket_t *sock, void *user_data);
 
-/** Input or output has failed for good, or a listener could not accept (it resumes by itself). `error`: P2P_ERR_*. */
+/** Input or output has failed for good, or a listener could not accept (it resumes by itself). `error`: P2P_ERR_*.
+ *  With on_message on a P2P_UDP socket: a datagram did not arrive (REFUSED, UNREACHABLE) or was dropped (TOO_LONG),
+ *  once each, and the socket goes on; only INVALID (no socket any more) ends its input. */
 typedef void (*p2p_error_callback)(p2p_socket_t *sock, int error, void *user_data);
 
-/** A message. `data` is lent until the callback returns; never NULL. */
+/** A message; on a P2P_UDP socket a datagram, of 64 KiB at most, with p2p_datagram_sender. `data` is lent until the
+ *  callback returns; never NULL. */
 typedef void (*p2p_message_callback)(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data);
 
 /** The answer to a connect: 0, or P2P_ERR_*. Exactly one a connect. */
@@ -69,7 +72,8 @@ typedef void (*p2p_task_callback)(void *user_data);
  * the last one was taken: a connection that only sends should have an on_message that does nothing.
  *
  * With on_message, messages go there, and on_read is called for a clean end only. A failed
- * connection is told to on_error, or without it to on_read.
+ * connection is told to on_error, or without it to on_read. A P2P_UDP socket has no end: with on_message, on_read is
+ * never called.
  */
 typedef struct p2p_socket_callbacks {
     size_t size; /**< sizeof(p2p_socket_callbacks_t) */
@@ -347,7 +351,7 @@ typedef struct p2p_loop_stats {
     uint64_t timer_lag_max_ns; /**< how late a timer fired at most: the loop's lag */
     uint64_t tasks_run;
     uint64_t accepted;
-    uint64_t bytes_in, bytes_out;       /**< of connections, headers included */
+    uint64_t bytes_in, bytes_out;       /**< of connections, headers included; of datagrams that were messages */
     uint64_t messages_in, messages_out; /**< delivered or taken; queued for sending */
     uint64_t sends_refused;             /**< P2P_ERR_QUEUE_FULL */
     uint64_t deadlines_passed;          /**< of sockets */

@@ -1,6 +1,6 @@
 /**
  * @file p2pnet/message.h
- * @brief Messages over TCP: an unsigned 32-bit big-endian length, then that many bytes.
+ * @brief Messages over TCP: an unsigned 32-bit big-endian length, then that many bytes. Over UDP: a datagram each.
  *
  * The format is Erlang's {packet,4}, tokio's LengthDelimitedCodec, Twisted's
  * Int32StringReceiver and Netty's 4-byte length field. 0 is a legal length. A message may have
@@ -46,6 +46,9 @@ P2P_API p2p_message_t *p2p_message_create(const void *data, uint32_t length);
  * Outside a loop a blocking socket returns when the system has taken all of it; a non-blocking
  * one keeps what the system did not take and writes that before the next message.
  *
+ * A connected P2P_UDP socket sends one datagram at once, without a header; nothing is queued. In a loop QUEUE_FULL
+ * says that the system could not take it, and on_write when it can again. The network may still lose it.
+ *
  * @return 0: taken whole. Failure takes nothing: P2P_ERR_QUEUE_FULL (in a loop: high_water is reached;
  *         on_write tells when to go on), WOULD_BLOCK (outside a loop), TOO_LONG, NOT_CONNECTED, CLOSED,
  *         RESET, NO_MEMORY, INVALID. A blocking send that fails midway leaves the connection unusable.
@@ -69,6 +72,10 @@ P2P_API int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32
  * Called again in the same callback: the next message, or NULL with P2P_ERR_WOULD_BLOCK.
  * Outside a loop: waits for a whole message (a non-blocking socket: NULL with WOULD_BLOCK, and
  * what has arrived is kept).
+ *
+ * Of a P2P_UDP socket: the next datagram, which has no end to tell. NULL with WOULD_BLOCK, REFUSED and the like (an
+ * earlier datagram did not arrive), or TOO_LONG (longer than max_message_size, or than 64 KiB; it is dropped); the
+ * socket goes on. p2p_datagram_recv gives the sender, too.
  *
  * @return the message, yours to free; NULL with P2P_ERR_CLOSED (ended between messages), TRUNCATED (ended
  *         inside one), TOO_LONG (its header claims more than max_message_size; the connection is dead),

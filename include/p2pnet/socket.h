@@ -22,8 +22,8 @@ typedef struct p2p_socket p2p_socket_t;
 typedef enum p2p_socket_type { P2P_TCP = 1, P2P_UDP = 2 } p2p_socket_type_t;
 
 /**
- * A network address and port. Made by p2p_address_parse, p2p_socket_local_address,
- * p2p_socket_peer_address and p2p_datagram_recv; its bytes are the system table's affair.
+ * A network address and port, or a unix-domain address. Made by p2p_address_parse, p2p_socket_local_address,
+ * p2p_socket_peer_address, p2p_datagram_recv and p2p_datagram_sender; its bytes are the system table's affair.
  * Copy it freely. All zero means "no address".
  */
 typedef struct p2p_address {
@@ -36,7 +36,7 @@ typedef struct p2p_address {
 } p2p_address_t;
 
 /** Enough for any text p2p_address_format makes, with its final zero. */
-#define P2P_ADDRESS_TEXT_SIZE 80
+#define P2P_ADDRESS_TEXT_SIZE 128
 
 /**
  * Make a socket. The operating system's handle is made later, by bind, connect or the first
@@ -66,14 +66,22 @@ P2P_API p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t ty
  *
  * The port is the socket's alone. On Windows that is SO_EXCLUSIVEADDRUSE, which also keeps the port
  * taken while connections live that a closed listener has accepted; elsewhere SO_REUSEADDR,
- * which lets it be bound again at once.
+ * which lets it be bound again at once. P2P_OPTION_REUSE_ADDRESS takes the place of both.
+ *
+ * "unix:/path" is a socket of this machine alone, with a path for an address; "unix:@name" (Linux) has a name that is
+ * no file, and that anybody on the machine may take. Windows: P2P_ERR_NOT_SUPPORTED. The file is made with the
+ * rights that the umask leaves, and stays when the socket is closed: unlink it yourself if it disturbs. A file that a program has
+ * left behind, one that no socket has any more, is replaced; two programs that start at the same moment can do that
+ * to each other. ADDRESS_IN_USE: a socket has it, or it is no socket, which is never touched.
  *
  * @param address  numeric IPv4 or IPv6 ("127.0.0.1", "::1", "fe80::1%eth0"; on Windows a number
  *                 after the %), or "localhost"; NULL and "0.0.0.0" mean every IPv4 address,
- *                 "::" every address of both families.
- * @param port     1..65535, or 0: the system picks one (see p2p_socket_local_address).
+ *                 "::" every address of both families (an IPv4 peer's is "::ffff:127.0.0.1" there).
+ *                 Or "unix:/path" or "unix:@name", of at most 107 bytes behind the colon (103 on macOS and the BSDs).
+ * @param port     1..65535, or 0: the system picks one (see p2p_socket_local_address). Ignored for unix:.
  * @return 0; P2P_ERR_BAD_ADDRESS, ADDRESS_IN_USE, ADDRESS_NOT_AVAILABLE, ACCESS, ALREADY (bound
- *         or connected before), INVALID, TOO_MANY_FILES, SYSTEM.
+ *         or connected before), NOT_FOUND (no such folder), NOT_SUPPORTED, INVALID, TOO_MANY_FILES, SYSTEM; what
+ *         p2p_socket_set_option gives for an option set before.
  * Thread: owner.
  */
 P2P_API int p2p_socket_bind(p2p_socket_t *socket, const char *address, uint16_t port);
@@ -118,12 +126,13 @@ P2P_API p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener);
  * A TCP socket that was connected to itself, as can happen when nobody listens at a port of this
  * machine, is closed, and the attempt was REFUSED.
  *
- * @param address  numeric, as for bind; NULL means the loopback address. Or a host name: letters,
- *                 digits, '-', '_' and '.', its last label no number; other alphabets in their
- *                 ASCII form ("xn--...").
- * @return 0; P2P_ERR_WOULD_BLOCK, BAD_ADDRESS, NAME_NOT_FOUND, REFUSED, UNREACHABLE, TIMED_OUT, RESET,
- *         ADDRESS_NOT_AVAILABLE (no free local port), ALREADY (connected or connecting), INVALID,
- *         NO_MEMORY (a thread could not be started, too), NOT_SUPPORTED, TOO_MANY_FILES, ACCESS, SYSTEM.
+ * @param address  as for bind; NULL means the loopback address. Or a host name: letters, digits, '-', '_' and
+ *                 '.', its last label no number; other alphabets in their ASCII form ("xn--...").
+ * @return 0; P2P_ERR_WOULD_BLOCK, BAD_ADDRESS, NAME_NOT_FOUND, REFUSED (unix:, not blocking: also when the listener
+ *         has no room, which backend io_uring waits for), UNREACHABLE, TIMED_OUT, RESET, ADDRESS_NOT_AVAILABLE (no free
+ *         local port), NOT_FOUND (unix:, no such file), ALREADY (connected or connecting), INVALID, NO_MEMORY (a
+ *         thread could not be started, too), NOT_SUPPORTED, TOO_MANY_FILES, ACCESS, SYSTEM; what
+ *         p2p_socket_set_option gives for an option set before.
  * Thread: owner.
  */
 P2P_API int p2p_socket_connect(p2p_socket_t *socket, const char *address, uint16_t port);
@@ -164,6 +173,57 @@ P2P_API int p2p_datagram_send(p2p_socket_t *socket, const void *data, size_t siz
  * Thread: owner. `buffer` and `from` are written during the call only.
  */
 P2P_API int64_t p2p_datagram_recv(p2p_socket_t *socket, void *buffer, size_t size, p2p_address_t *from);
+
+/**
+ * Tell who sent the datagram that on_message has been given.
+ *
+ * @param out  receives the address; of length 0 when the sender has none (a unix-domain socket that is not bound).
+ * @return 0; P2P_ERR_NOT_FOUND (not inside an on_message of this socket), INVALID.
+ * Thread: owner.
+ */
+P2P_API int p2p_datagram_sender(const p2p_socket_t *socket, p2p_address_t *out);
+
+/** What can be set of a socket. "Off or on" is 0 or 1. */
+typedef enum p2p_socket_option {
+    P2P_OPTION_NODELAY = 1,    /**< TCP: small writes are sent at once; on unless set to 0 */
+    P2P_OPTION_KEEPALIVE,      /**< TCP: 0 off (default), else 1..32767 seconds of silence after which the peer is asked
+                                    whether it lives: 10 times, every tenth of that time (1 to 75 s). No answer ends
+                                    the connection with TIMED_OUT */
+    P2P_OPTION_SEND_BUFFER,    /**< bytes the system holds for sending, 1 or more. It may take less, and tells another
+                                    number afterwards: Linux twice the one it uses */
+    P2P_OPTION_RECEIVE_BUFFER, /**< the same for receiving; before listen or connect, or TCP's window stays */
+    P2P_OPTION_REUSE_ADDRESS,  /**< SO_REUSEADDR in place of what p2p_socket_bind does by itself. On Windows 1 lets
+                                    other programs take the port away */
+    P2P_OPTION_REUSE_PORT,     /**< several sockets, all with this option, share a port; where the system can it shares
+                                    connections and datagrams out among them. Windows: NOT_SUPPORTED */
+    P2P_OPTION_DUAL_STACK,     /**< "::" takes IPv4 too; on unless set to 0. Before bind */
+    P2P_OPTION_BROADCAST       /**< UDP: may send to broadcast addresses; default off */
+} p2p_socket_option_t;
+
+/**
+ * Set an option. Before the socket has its system's handle it is kept for it, and what the system refuses is
+ * told by the call that makes the handle: bind, connect, or the first datagram. What was set is set again on each new
+ * handle, as after a failed connect. An accepted connection begins with the options of its listener.
+ *
+ * One that says nothing about a socket of this family is success without effect: NODELAY and KEEPALIVE of a unix-domain
+ * socket, DUAL_STACK of an IPv4 one.
+ *
+ * @return 0; P2P_ERR_INVALID (no such option, or not for this type, value or moment), NOT_SUPPORTED, ACCESS,
+ *         NO_MEMORY, SYSTEM. A failure changes nothing.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_set_option(p2p_socket_t *socket, p2p_socket_option_t option, int value);
+
+/**
+ * Ask for an option's value, as the system has it; before there is a handle, as it was set.
+ *
+ * @return the value, 0 or more; P2P_ERR_NOT_FOUND (no handle yet, and nothing set), INVALID, NOT_SUPPORTED, SYSTEM.
+ * Thread: owner.
+ */
+P2P_API int p2p_socket_get_option(const p2p_socket_t *socket, p2p_socket_option_t option);
+
+/** @return "nodelay", "keepalive", …, or "unknown option"; static. Thread: any. */
+P2P_API const char *p2p_socket_option_name(p2p_socket_option_t option);
 
 /**
  * Choose whether calls outside a loop block. While registered the wish is only remembered.
@@ -243,14 +303,16 @@ P2P_API int p2p_socket_peer_address(const p2p_socket_t *socket, p2p_address_t *o
 /**
  * Make an address from text.
  *
- * @param text  as for p2p_socket_bind.
- * @return 0; P2P_ERR_BAD_ADDRESS, INVALID.
+ * @param text  as for p2p_socket_bind; with "unix:" the port is ignored.
+ * @return 0; P2P_ERR_BAD_ADDRESS, NOT_SUPPORTED ("unix:" where there is none), INVALID.
  * Thread: any.
  */
 P2P_API int p2p_address_parse(p2p_address_t *out, const char *text, uint16_t port);
 
 /**
- * Write an address as text: "127.0.0.1:8080", "[::1]:8080".
+ * Write an address as text: "127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080" (an IPv4 peer of an IPv6 socket),
+ * "unix:/path", "unix:@name"; "unix:" for a unix-domain socket that nobody has bound, as most clients. A zero in a
+ * name is written as @, another control character as ?.
  *
  * @param size  of `text` in bytes; P2P_ADDRESS_TEXT_SIZE is always enough.
  * @return the length of the text; P2P_ERR_INVALID (no address, or too little room; then `text` is "").
@@ -258,7 +320,7 @@ P2P_API int p2p_address_parse(p2p_address_t *out, const char *text, uint16_t por
  */
 P2P_API int p2p_address_format(const p2p_address_t *address, char *text, size_t size);
 
-/** @return the port, 0..65535; P2P_ERR_INVALID. Thread: any. */
+/** @return the port, 0..65535; P2P_ERR_INVALID, also for a unix-domain address, which has none. Thread: any. */
 P2P_API int p2p_address_port(const p2p_address_t *address);
 
 /** @return the user_data given when the socket was added to a loop; NULL if none. Thread: owner. */

@@ -46,7 +46,13 @@ typedef enum p2p_sys_option {
     P2P_SYS_NODELAY,         /**< TCP_NODELAY: gathering is done by the library, not by Nagle */
     P2P_SYS_LISTENER,        /**< the platform's option for a listener: SO_REUSEADDR, SO_EXCLUSIVEADDRUSE */
     P2P_SYS_DUAL_STACK,      /**< IPV6_V6ONLY off: "::" takes IPv4 too */
-    P2P_SYS_RESET_ON_CLOSE   /**< SO_LINGER with 0 seconds */
+    P2P_SYS_RESET_ON_CLOSE,  /**< SO_LINGER with 0 seconds */
+    P2P_SYS_KEEPALIVE,       /**< SO_KEEPALIVE; 0: off, else after so many idle seconds */
+    P2P_SYS_SEND_BUFFER,     /**< SO_SNDBUF, bytes */
+    P2P_SYS_RECEIVE_BUFFER,  /**< SO_RCVBUF, bytes */
+    P2P_SYS_REUSE_ADDRESS,   /**< SO_REUSEADDR, whatever that means to the system */
+    P2P_SYS_REUSE_PORT,      /**< SO_REUSEPORT, or what shares connections out */
+    P2P_SYS_BROADCAST        /**< SO_BROADCAST */
 } p2p_sys_option;
 
 /** A question to Windows' driver \Device\Afd: which of these events hold on a socket? A block of status as the system
@@ -104,6 +110,7 @@ typedef struct p2p_sys_ops {
     int (*close)(p2p_handle_t handle);
     int (*inspect)(p2p_handle_t handle); /**< P2P_SYS_* bits */
     int (*set_nonblocking)(p2p_handle_t handle, int enabled);
+    /** One that says nothing about a socket of this family (TCP_NODELAY of a unix-domain one) is success. */
     int (*set_option)(p2p_handle_t handle, p2p_sys_option option, int value);
     int (*bind)(p2p_handle_t handle, const p2p_address_t *address);
     int (*listen)(p2p_handle_t handle, int backlog);
@@ -180,6 +187,7 @@ typedef struct p2p_sys_ops {
     /** What connections of one peer have in common: all of an IPv4 address (also of one that is mapped into IPv6), the
      *  first 8 bytes of an IPv6 one. @return how many bytes of `key` that is; 0: such addresses are not counted. */
     int (*address_key)(const p2p_address_t *address, uint8_t key[P2P_ADDRESS_KEY_SIZE]);
+    int (*get_option)(p2p_handle_t handle, p2p_sys_option option, int *value);
 } p2p_sys_ops;
 
 /** @return the table of the operating system this was built for, to copy and change. Static. Thread: any. */

@@ -12,8 +12,8 @@ typedef struct parts {
     p2p_event_loop_t *loop;
     echo_server by_read, by_message;
     bool has_by_read, has_by_message;
-    p2p_socket_t *client, *udp;
-    p2p_socket_t *quiet[2]; /* by address, and by name */
+    p2p_socket_t *client, *udp, *told; /* told: datagrams come as messages */
+    p2p_socket_t *quiet[2];            /* by address, and by name */
     p2p_timer_t *timer;
     p2p_watch_t *watch;
     p2p_handle_t fd;      /* the raw client */
@@ -24,7 +24,8 @@ typedef struct parts {
     unsigned received;
     bool corrupt;
     unsigned progress; /* grows with whatever happens */
-    unsigned tasks, ticks, watched, datagrams;
+    unsigned tasks, ticks, watched, datagrams, datagram_messages;
+    p2p_address_t sender;
     int fatal; /* what the loop failed with */
 } parts;
 
@@ -111,6 +112,13 @@ static void datagram_read(p2p_socket_t *sock, void *user_data) {
     if (p2p_datagram_recv(sock, buffer, sizeof buffer, NULL) >= 0) p->datagrams++;
 }
 
+static void datagram_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
+    parts *p = user_data;
+    (void)data;
+    (void)length;
+    if (p2p_datagram_sender(sock, &p->sender) == 0) p->datagram_messages++;
+}
+
 static void on_tick(p2p_timer_t *timer, void *user_data) {
     parts *p = user_data;
     if (++p->ticks == 3) p2p_timer_stop(timer);
@@ -174,6 +182,20 @@ static void begin_datagram(parts *p) {
     if (p2p_event_loop_add_socket(p->loop, p->udp, datagram_read, p) == 0) p2p_datagram_send(p->udp, "x", 1, &to);
 }
 
+static void begin_told(parts *p) {
+    static const p2p_socket_callbacks_t callbacks = {
+        .size = sizeof(p2p_socket_callbacks_t), .on_message = datagram_message
+    };
+    p2p_address_t to;
+    p->told = p2p_socket_create(P2P_UDP);
+    if (p->told == NULL || p2p_socket_set_option(p->told, P2P_OPTION_BROADCAST, 1) != 0) return;
+    if (p2p_socket_bind(p->told, "127.0.0.1", 0) != 0 || p2p_socket_local_address(p->told, &to) != 0) return;
+    if (p2p_event_loop_add_socket_with(p->loop, p->told, &callbacks, p) != 0) return;
+    int allowed = p2p_socket_get_option(p->told, P2P_OPTION_BROADCAST);
+    assert_true(allowed == 1 || allowed < 0);
+    if (allowed == 1) p2p_datagram_send(p->told, "x", 1, &to);
+}
+
 /* @return false when there is not even a loop. */
 static bool begin(parts *p) {
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
@@ -196,6 +218,7 @@ static bool begin(parts *p) {
     if (p->has_by_message) begin_quiet(p, 0, "127.0.0.1");
     if (p->has_by_message) begin_quiet(p, 1, "peer.example");
     begin_datagram(p);
+    begin_told(p);
     p->timer = p2p_timer_create(p->loop, on_tick, p);
     if (p->timer != NULL) p2p_timer_start(p->timer, 1, 1000);
     p2p_event_loop_post(p->loop, on_task, p);
@@ -245,7 +268,7 @@ static bool raw_client_run(raw_client *r, parts *p) {
         bool raw_done = r->ended;
         bool client_done = p->failed || p->received == COUNT_OF(lengths);
         if (raw_done && client_done && p->ticks == 3 && p->tasks == 1 && p->watched == 1 && p->datagrams == 1 &&
-            p->quiet[0] == NULL && p->quiet[1] == NULL)
+            p->datagram_messages == 1 && p->quiet[0] == NULL && p->quiet[1] == NULL)
             break;
         if (!r->ended) raw_client_step(r, p);
         if (p->ticks > 0) p2p_socket_resume(p->client); /* NULL, too */
@@ -287,6 +310,7 @@ static void end(parts *p) {
         p2p_socket_close(p->quiet[0]);
         p2p_socket_close(p->quiet[1]);
         p2p_socket_close(p->udp);
+        p2p_socket_close(p->told);
         if (p->has_by_read) echo_stop(&p->by_read);
         if (p->has_by_message) echo_stop(&p->by_message);
         if (p->fatal == 0) p2p_event_loop_run_once(p->loop, 0);
@@ -304,7 +328,7 @@ scenario scenario_run(void (*calm)(void)) {
     if (begin(&p)) {
         bool raw_complete = raw_client_run(&raw, &p);
         result.complete = raw_complete && p.received == COUNT_OF(lengths) && p.ticks == 3 && p.tasks == 1 &&
-                          p.watched == 1 && p.datagrams == 1;
+                          p.watched == 1 && p.datagrams == 1 && p.datagram_messages == 1;
         calm();
         result.can_recover = p.fatal == 0 && p.has_by_read;
         if (result.can_recover) result.recovered = serves_a_new_client(&p);

@@ -15,7 +15,7 @@
         X(shutdown_send) X(unsent) X(local_address) X(peer_address) X(recv) X(send) X(sendv) X(recvfrom) X(sendto) \
             X(wake_open) X(wake_drain) X(poll) X(select) X(epoll_create) X(epoll_ctl) X(epoll_wait) X(kqueue)      \
                 X(kevent) X(uring_setup) X(uring_enter) X(uring_register) X(uring_map) X(port_open) X(port_wait)   \
-                    X(port_post) X(afd_open) X(afd_poll) X(lower_socket) X(resolve) X(thread_start)
+                    X(port_post) X(afd_open) X(afd_poll) X(lower_socket) X(resolve) X(thread_start) X(get_option)
 
 #define ENTRY_NUMBER(entry) ENTRY_##entry,
 typedef enum entry { ENTRIES(ENTRY_NUMBER) ENTRY_COUNT } entry;
@@ -126,6 +126,7 @@ INT_ENTRY(port_post, (p2p_handle_t port), (port))
 INT_ENTRY(afd_open, (p2p_sys_function function, p2p_handle_t port, p2p_handle_t *out), (function, port, out))
 INT_ENTRY(afd_poll, (p2p_sys_function function, p2p_handle_t device, p2p_afd_poll *poll), (function, device, poll))
 INT_ENTRY(lower_socket, (p2p_handle_t handle, p2p_sys_lower which, p2p_handle_t *out), (handle, which, out))
+INT_ENTRY(get_option, (p2p_handle_t handle, p2p_sys_option option, int *value), (handle, option, value))
 
 INT_ENTRY(thread_start, (p2p_sys_thread * thread), (thread))
 
@@ -287,6 +288,7 @@ CALL_FAILS(afd_poll, EINVAL, ENOMEM, ENOBUFS, EACCES)
 CALL_FAILS(lower_socket, ENOTSOCK, EOPNOTSUPP, ENOBUFS)
 CALL_FAILS(resolve, ENOMEM, EINVAL)
 CALL_FAILS(thread_start, ENOMEM)
+CALL_FAILS(get_option, EINVAL, ENOPROTOOPT, ENOBUFS)
 
 /* ---- datagrams that find nobody ---- */
 

@@ -221,6 +221,22 @@ static void connections_of_one_peer_have_the_same_key(void **state) {
     assert_int_equal(sys->address_key(&none, key), 0);
 }
 
+static void unix_domain_addresses_are_read_or_not_supported(void **state) {
+    (void)state;
+    p2p_address_t address;
+    char text[P2P_ADDRESS_TEXT_SIZE];
+    int result = sys->address_parse(&address, "unix:/tmp/socket", 80);
+#if defined(_WIN32)
+    assert_int_equal(result, P2P_ERR_NOT_SUPPORTED);
+    (void)text;
+#else
+    assert_int_equal(result, 0);
+    assert_int_equal(sys->address_port(&address), P2P_ERR_INVALID);
+    assert_int_equal(sys->address_format(&address, text, sizeof text), 16);
+    assert_string_equal(text, "unix:/tmp/socket");
+#endif
+}
+
 static void bytes_that_are_no_address_are_refused(void **state) {
     (void)state;
     char text[P2P_ADDRESS_TEXT_SIZE] = "before";
@@ -791,6 +807,7 @@ int main(int argc, char **argv) {
         SYS_CASE(ports_are_what_they_were_given_as),
         SYS_CASE(what_is_no_numeric_address_is_refused),
         SYS_CASE(connections_of_one_peer_have_the_same_key),
+        SYS_CASE(unix_domain_addresses_are_read_or_not_supported),
         SYS_CASE(bytes_that_are_no_address_are_refused),
         SYS_CASE(a_dual_stack_listener_takes_clients_of_both_kinds),
         SYS_CASE(a_listeners_port_cannot_be_taken),

@@ -26,6 +26,7 @@ const sys_number sys_numbers[] = {
     { EADDRNOTAVAIL, P2P_ERR_ADDRESS_NOT_AVAILABLE },
     { EACCES, P2P_ERR_ACCESS },
     { EPERM, P2P_ERR_ACCESS },
+    { EROFS, P2P_ERR_ACCESS },
     { EMFILE, P2P_ERR_TOO_MANY_FILES },
     { ENFILE, P2P_ERR_TOO_MANY_FILES },
     { ENOMEM, P2P_ERR_NO_MEMORY },
@@ -45,6 +46,7 @@ const sys_number sys_numbers[] = {
     { ENOTSOCK, P2P_ERR_INVALID },
     { EFAULT, P2P_ERR_INVALID },
     { ENOENT, P2P_ERR_NOT_FOUND },
+    { ENOTDIR, P2P_ERR_NOT_FOUND },
     { ENOSPC, P2P_ERR_LIMIT },
     { ERANGE, P2P_ERR_LIMIT },
     { ECANCELED, P2P_ERR_CANCELLED },
@@ -53,7 +55,6 @@ const sys_number sys_numbers[] = {
     { EPROTO, P2P_ERR_SYSTEM },
     { EPROTOTYPE, P2P_ERR_SYSTEM },
     { ENOPROTOOPT, P2P_ERR_SYSTEM },
-    { ENOTDIR, P2P_ERR_SYSTEM },
     { ESPIPE, P2P_ERR_SYSTEM },
     { 29999, P2P_ERR_SYSTEM },
 };
