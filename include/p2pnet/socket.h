@@ -70,9 +70,9 @@ P2P_API p2p_socket_t *p2p_socket_adopt(p2p_handle_t handle, p2p_socket_type_t ty
  *
  * "unix:/path" is a socket of this machine alone, with a path for an address; "unix:@name" (Linux) has a name that is
  * no file, and that anybody on the machine may take. Windows: P2P_ERR_NOT_SUPPORTED. The file is made with the
- * rights that the umask leaves, and stays when the socket is closed: unlink it yourself if it disturbs. A file that a program has
- * left behind, one that no socket has any more, is replaced; two programs that start at the same moment can do that
- * to each other. ADDRESS_IN_USE: a socket has it, or it is no socket, which is never touched.
+ * rights that the umask leaves, and stays when the socket is closed: unlink it yourself if it disturbs. A file that a
+ * program has left behind, one that no socket has any more, is replaced; two programs that start at the same moment
+ * can do that to each other. ADDRESS_IN_USE: a socket has it, or it is no socket, which is never touched.
  *
  * @param address  numeric IPv4 or IPv6 ("127.0.0.1", "::1", "fe80::1%eth0"; on Windows a number
  *                 after the %), or "localhost"; NULL and "0.0.0.0" mean every IPv4 address,

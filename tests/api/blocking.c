@@ -303,15 +303,6 @@ static void null_is_INVALID_everywhere(void **state) {
     os_close(fd);
 }
 
-static void messages_on_a_datagram_socket_are_INVALID(void **state) {
-    (void)state;
-    p2p_socket_t *udp = p2p_socket_create(P2P_UDP);
-    assert_int_equal(p2p_socket_bind(udp, "127.0.0.1", 0), 0);
-    assert_int_equal(p2p_message_send_data(udp, "x", 1), P2P_ERR_INVALID);
-    expect_failure(udp, P2P_ERR_INVALID);
-    p2p_socket_close(udp);
-}
-
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(the_classic_loop_serves_a_client_until_it_leaves),
@@ -330,7 +321,6 @@ int main(int argc, char **argv) {
         CASE(a_message_holds_a_copy_or_zeros),
         CASE(a_message_no_frame_can_carry_is_TOO_LONG),
         CASE(null_is_INVALID_everywhere),
-        CASE(messages_on_a_datagram_socket_are_INVALID),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }

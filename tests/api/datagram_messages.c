@@ -202,6 +202,12 @@ static void a_refusal_is_told_once_and_the_socket_goes_on(void **state) {
     uint64_t wakeups = loop_stats(loop).wakeups;
     loop_settle(loop);
     assert_int_equal(loop_stats(loop).wakeups, wakeups);
+    const char *backend = test_backend();
+    if (os_is_wine() && backend != NULL && strcmp(backend, "afd") == 0) {
+        p2p_socket_close(client->sock);
+        p2p_event_loop_free(loop);
+        test_skip("under Wine afd tells nothing more of a socket whose datagram found nobody");
+    }
     p2p_address_t local;
     assert_int_equal(p2p_socket_local_address(client->sock, &local), 0);
     fd = os_socket(AF_INET, SOCK_DGRAM);

@@ -335,6 +335,45 @@ static void a_datagram_socket_outlives_receives_that_fail(void **state) {
     p2p_event_loop_free(loop);
 }
 
+static void count_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
+    (void)sock, (void)data, (void)length;
+    ((heard *)user_data)->datagrams++;
+}
+
+static void count_failure(p2p_socket_t *sock, int error, void *user_data) {
+    (void)sock;
+    assert_int_not_equal(error, 0);
+    ((heard *)user_data)->failures++;
+}
+
+/* What the network did is told once each, and the messages go on; a handle that is no socket is told once for all. */
+static void datagrams_as_messages_outlive_failures_but_that_of_the_handle(void **state) {
+    (void)state;
+    static const p2p_socket_callbacks_t callbacks = {
+        .size = sizeof(p2p_socket_callbacks_t), .on_message = count_message, .on_error = count_failure
+    };
+    static const int errors[] = { ECONNREFUSED, ENETDOWN, EBADF };
+    p2p_event_loop_t *loop = loop_create(NULL);
+    for (size_t i = 0; i < COUNT_OF(errors); i++) {
+        heard h = { 0, 0 };
+        bool lasting = errors[i] == EBADF;
+        p2p_address_t itself;
+        p2p_socket_t *sock = p2p_socket_create(P2P_UDP);
+        assert_int_equal(p2p_socket_bind(sock, "127.0.0.1", 0), 0);
+        assert_int_equal(p2p_socket_local_address(sock, &itself), 0);
+        assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &callbacks, &h), 0);
+        plan.target = ENTRY_recvfrom, plan.error = errors[i], plan.nth = 1, plan.from_then_on = lasting;
+        plan.calls = 0, plan.failed = 0;
+        assert_int_equal(p2p_datagram_send(sock, "x", 1, &itself), 0);
+        RUN_UNTIL(loop, h.failures == 1 && (lasting || h.datagrams == 1));
+        loop_settle(loop);
+        assert_int_equal(h.failures, 1);
+        calm();
+        p2p_socket_close(sock);
+    }
+    p2p_event_loop_free(loop);
+}
+
 /* The same by the system itself: the error, where it gives one, may come before or after the datagram. */
 static void a_datagram_to_nobody_leaves_the_socket_usable(void **state) {
     (void)state;
@@ -445,6 +484,7 @@ static void random_pieces_and_EAGAIN_make_no_difference(void **state) {
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         ENTRIES(ENTRY_CASE) FAULT_CASE(a_datagram_socket_outlives_receives_that_fail),
+        FAULT_CASE(datagrams_as_messages_outlive_failures_but_that_of_the_handle),
         FAULT_CASE(a_datagram_to_nobody_leaves_the_socket_usable),
         FAULT_CASE(a_wait_fails_beside_connects_under_way), FAULT_CASE(single_bytes_make_no_difference),
         FAULT_CASE(random_pieces_and_EAGAIN_make_no_difference),
