@@ -72,6 +72,26 @@ static void a_flood_of_bytes_has_read_budget_a_turn(void **state) {
     p2p_event_loop_free(loop);
 }
 
+/* Several receives in a turn, each below message_budget, together above it. */
+static void message_budget_is_kept_across_the_receives_of_a_turn(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    probe flooding = { 0 };
+    options.receive_buffer_size = 4096;
+    options.message_budget = 6;
+    p2p_event_loop_t *loop = loop_create(&options);
+    probe_open(&flooding, loop, &probe_by_message);
+    unsigned sent = flood(flooding.fd, 1000, 50);
+    socket_await_input(flooding.sock);
+    while (flooding.messages < sent) {
+        unsigned before = flooding.messages;
+        turn(loop);
+        assert_in_range(flooding.messages - before, 0, options.message_budget);
+    }
+    probe_close(&flooding);
+    p2p_event_loop_free(loop);
+}
+
 static void take_one_or_none(probe *p, char what) {
     p2p_socket_t *accepted = what == 'r' && p->data == NULL ? p2p_socket_accept(p->sock) : NULL;
     p2p_socket_close(accepted);
@@ -123,6 +143,7 @@ int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(a_flood_of_small_messages_has_message_budget_a_turn),
         CASE(a_flood_of_bytes_has_read_budget_a_turn),
+        CASE(message_budget_is_kept_across_the_receives_of_a_turn),
         CASE(a_listener_has_accept_budget_a_turn),
         CASE(a_connection_left_untaken_is_announced_once_a_turn),
     };
