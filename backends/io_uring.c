@@ -128,6 +128,7 @@ static int detach(p2p_backend *head, p2p_io *io) {
     of->detaching = true;
     of->streaming = false;
     of->interest = 0;
+    p2pi_uring_take_back(backend, of);
     if (of->op != NULL) {
         (void)cancel(head, of->op);
     }

@@ -115,12 +115,16 @@ uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of);
 void p2pi_uring_hand_over(p2pi_uring_backend *backend);
 /* The kernel is to let go of the handle now, as far as a poll holds it. */
 void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of);
+/* The kernel is to be handed nothing more that names the handle. */
+void p2pi_uring_take_back(p2pi_uring_backend *backend, p2pi_uring_io *of);
 
 /* ---- io_uring_answers.c ---- */
 
 void p2pi_uring_finish(p2pi_uring_backend *backend, p2pi_uring_io *of);
 void p2pi_uring_forget(p2pi_uring_backend *backend, p2pi_uring_io *of);
 bool p2pi_uring_at_rest(const p2pi_uring_io *of);
+/* Its send is not one that succeeded quietly. */
+void p2pi_uring_not_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of);
 /* Turn completions, and what needs none, into events; each gives how many. */
 int p2pi_uring_harvest(p2pi_uring_backend *backend, p2p_backend_event *out, int capacity);
 int p2pi_uring_tell_finished(p2pi_uring_backend *backend, p2p_backend_event *out, int capacity);

@@ -132,8 +132,7 @@ static int request_done(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t 
     return 1;
 }
 
-/* A send of which there is a completion is not one that succeeded quietly. */
-static void not_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
+void p2pi_uring_not_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
     for (uint32_t i = 0; of->quiet && i < backend->quiet_count; i++) {
         if (backend->quiet[i] == of) {
             backend->quiet[i] = backend->quiet[--backend->quiet_count];
@@ -144,7 +143,7 @@ static void not_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of) {
 
 static int requested(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t result, p2p_backend_event *out) {
     const p2p_op *op = of->op;
-    not_quiet(backend, of); /* it may come while nothing is said of the others */
+    p2pi_uring_not_quiet(backend, of); /* there is a completion; it may come while nothing is said of the others */
     if (result == -EAGAIN && op->iov != NULL && of->request == P2PI_PENDING) {
         of->request = P2PI_WAITING;
         go_on(backend, of);
@@ -243,7 +242,7 @@ static void sort_out_failed(p2pi_uring_backend *backend) {
         bool about_request = (uint32_t)name >> P2PI_ABOUT_SHIFT == P2PI_ABOUT_REQUEST;
         p2pi_uring_io *of = about_request ? named(backend, name) : NULL;
         if (of != NULL) {
-            not_quiet(backend, of);
+            p2pi_uring_not_quiet(backend, of);
         }
     }
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <string.h>
 
 /* Calls beyond these are handed over in between. Completions beyond these are kept by the kernel. */
 #define CALLS 256u
@@ -90,6 +89,10 @@ uint32_t p2pi_uring_pending(const p2pi_uring *ring) {
     return ring->next_call - load(ring->call_head);
 }
 
+struct io_uring_sqe *p2pi_uring_pending_call(const p2pi_uring *ring, uint32_t nth) {
+    return &ring->calls[(load(ring->call_head) + nth) & (ring->call_count - 1)];
+}
+
 struct io_uring_sqe *p2pi_uring_call(p2pi_uring *ring, uint8_t code, p2p_handle_t handle) {
     if (p2pi_uring_pending(ring) == ring->call_count) {
         (void)p2pi_uring_submit(ring);
@@ -98,9 +101,7 @@ struct io_uring_sqe *p2pi_uring_call(p2pi_uring *ring, uint8_t code, p2p_handle_
         return NULL;
     }
     struct io_uring_sqe *call = &ring->calls[ring->next_call++ & (ring->call_count - 1)];
-    memset(call, 0, sizeof(*call));
-    call->opcode = code;
-    call->fd = handle;
+    p2pi_uring_set_call(call, code, handle);
     return call;
 }
 

@@ -9,6 +9,7 @@
 
 #include <linux/io_uring.h>
 #include <stdbool.h>
+#include <string.h>
 
 typedef struct p2pi_uring {
     const p2p_sys_ops *sys;
@@ -32,6 +33,8 @@ int p2pi_uring_enable(p2pi_uring *ring);
 struct io_uring_sqe *p2pi_uring_call(p2pi_uring *ring, uint8_t code, p2p_handle_t handle);
 /* How many calls are yet to be handed over. */
 uint32_t p2pi_uring_pending(const p2pi_uring *ring);
+/* The nth of them, from 0 on. */
+struct io_uring_sqe *p2pi_uring_pending_call(const p2pi_uring *ring, uint32_t nth);
 /* Hand them over; no waiting. @return 0, or what is fatal. */
 int p2pi_uring_submit(p2pi_uring *ring);
 /* Hand them over, and wait until there are `complete` completions, or the time is up. @return 0, or what is fatal. */
@@ -47,6 +50,13 @@ void p2pi_uring_completions_read(p2pi_uring *ring, uint32_t head);
 static inline bool p2pi_uring_has_completions(const p2pi_uring *ring) {
     uint32_t head;
     return p2pi_uring_completions(ring, &head) != head;
+}
+
+/* Otherwise zero. */
+static inline void p2pi_uring_set_call(struct io_uring_sqe *call, uint8_t code, p2p_handle_t handle) {
+    memset(call, 0, sizeof(*call));
+    call->opcode = code;
+    call->fd = handle;
 }
 
 /* The completion of a call has its name. */

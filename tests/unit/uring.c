@@ -781,6 +781,37 @@ static void a_poll_at_work_is_cancelled_again_inside_detach(void **state) {
     turn();
 }
 
+/* Its handle may be closed then, and another one's when the kernel takes calls again. */
+static void a_poll_that_was_not_taken_is_taken_back(unsigned others) {
+    kernel.call_room = 4;
+    start("io_uring");
+    turn();
+    for (unsigned i = 1; i <= others; i++) want(attach(i, 0), P2P_IN);
+    p2p_io *io = attach(0, 0);
+    want(io, P2P_IN);
+    kernel.enter_error = EAGAIN;
+    kernel.enter_errors = 10;
+    turn();
+    forget(io);
+    kernel.enter_errors = 0;
+    turn();
+    for (unsigned i = 1; i <= others; i++) expect_poll(io_at(i), POLLIN, 0);
+    completes(expect_call(IORING_OP_NOP, NULL)->user_data, 0, 0);
+}
+
+static void detach_takes_a_poll_back_that_was_not_taken(void **state) {
+    (void)state;
+    a_poll_that_was_not_taken_is_taken_back(0);
+    expect_call(IORING_OP_ASYNC_CANCEL, NULL);
+    turn();
+}
+
+static void detach_takes_a_poll_back_without_room_for_its_cancel(void **state) {
+    (void)state;
+    a_poll_that_was_not_taken_is_taken_back(3);
+    turn();
+}
+
 static void a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later(void **state) {
     (void)state;
     kernel.call_room = 4;
@@ -929,6 +960,8 @@ int main(int argc, char **argv) {
         URING_CASE(the_poll_in_place_of_another_is_cancelled_inside_detach),
         URING_CASE(a_cancelled_poll_is_waited_for_inside_detach),
         URING_CASE(a_poll_at_work_is_cancelled_again_inside_detach),
+        URING_CASE(detach_takes_a_poll_back_that_was_not_taken),
+        URING_CASE(detach_takes_a_poll_back_without_room_for_its_cancel),
         URING_CASE(a_poll_that_finds_no_room_to_be_cancelled_is_cancelled_later),
         URING_CASE(it_is_armed_again_after_it_fired),
         URING_CASE(a_broken_wake_up_ends_waiting),

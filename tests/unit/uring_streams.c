@@ -1087,6 +1087,31 @@ static void all_calls_of_a_detached_socket_come_back(void **state) {
     turn();
 }
 
+/* In the place of each is a call that does nothing: the handle may be another one's when the kernel takes it. */
+static void detach_takes_calls_back_that_were_not_taken(void **state) {
+    (void)state;
+    start_with_pool();
+    p2p_io *io = attach(0, 0), *listener = attach(1, 0), *other = attach(2, 0);
+    assert_int_equal(ops->recv_start(backend, io), 0);
+    assert_int_equal(ops->accept_start(backend, listener), 0);
+    p2p_op *op = send_of(io, 1, P2P_OP_QUIET), *others = send_of(other, 1, P2P_OP_QUIET);
+    kernel.enter_error = EAGAIN;
+    kernel.enter_errors = 10;
+    turn();
+    detach_later(io);
+    assert_int_equal(ops->detach(backend, listener), 0);
+    gone(listener);
+    assert_int_equal(turn(), 2); /* without a word from the kernel */
+    expect_done(op, -ECANCELED);
+    expect_detached(io);
+    kernel.enter_errors = 0;
+    turn();
+    for (unsigned i = 0; i < 3; i++) completes(expect_call(IORING_OP_NOP, NULL)->user_data, 0, 0);
+    expect_send(other, true);
+    expect_done(others, 5);
+    turn();
+}
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         URING_CASE(all_buffers_are_the_kernels_at_first),
@@ -1139,6 +1164,7 @@ int main(int argc, char **argv) {
         URING_CASE(a_detached_request_that_was_not_handed_over_is_cancelled),
         URING_CASE(a_detached_quiet_send_is_done_first),
         URING_CASE(all_calls_of_a_detached_socket_come_back),
+        URING_CASE(detach_takes_calls_back_that_were_not_taken),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }
