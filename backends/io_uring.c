@@ -4,7 +4,7 @@
  * before: so a loop can be filled before its thread is known, and a forked child can't disturb its parent.
  *
  * It needs Linux 6.12. Where there is less, and as io_uring_poll, the table is a smaller one: polls only, from Linux
- * 5.11 on.
+ * 5.17 on.
  */
 #include "io_uring.h"
 

@@ -61,8 +61,8 @@ int p2pi_uring_open(p2pi_uring *ring, const p2p_sys_ops *sys, uint32_t flags, co
     if (result < 0) {
         return result;
     }
-    *call = "io_uring without IORING_FEAT_EXT_ARG"; /* Linux 5.11: a wait with a limit */
-    result = params.features & IORING_FEAT_EXT_ARG ? 0 : -ENOSYS;
+    *call = "io_uring without IORING_FEAT_CQE_SKIP"; /* Linux 5.17: a cancel that tells of failures only */
+    result = params.features & IORING_FEAT_CQE_SKIP ? 0 : -ENOSYS;
     if (result == 0) {
         *call = "io_uring: mmap";
         result = map(ring, &params);

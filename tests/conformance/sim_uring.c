@@ -9,7 +9,7 @@
 #include <poll.h>
 #endif
 
-#if defined(IORING_FEAT_EXT_ARG)
+#if defined(IORING_FEAT_CQE_SKIP)
 enum { CALLS = 16, COMPLETIONS = 64, POLLS = 16, RING = 3104 };
 
 typedef struct rings {
@@ -30,7 +30,7 @@ static struct {
 static int setup(uint32_t entries, struct io_uring_params *params) {
     params->sq_entries = entries < CALLS ? entries : CALLS;
     params->cq_entries = COMPLETIONS;
-    params->features = IORING_FEAT_EXT_ARG;
+    params->features = IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP;
     params->sq_off = (struct io_sqring_offsets){ .head = OFFSET(call_head), .tail = OFFSET(call_tail),
                                                  .flags = OFFSET(call_flags), .array = OFFSET(places) };
     params->cq_off = (struct io_cqring_offsets){ .head = OFFSET(completion_head), .tail = OFFSET(completion_tail),

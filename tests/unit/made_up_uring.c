@@ -231,7 +231,7 @@ static int setup(uint32_t entries, struct io_uring_params *params) {
     inside.call_room = params->sq_entries = kernel.call_room > 0 ? kernel.call_room : entries;
     inside.completion_room = kernel.completion_room > 0 ? kernel.completion_room : params->cq_entries;
     params->cq_entries = inside.completion_room;
-    params->features = kernel.no_limits ? 0 : IORING_FEAT_EXT_ARG;
+    params->features = kernel.no_skips ? IORING_FEAT_EXT_ARG : IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP;
     params->sq_off.head = offsetof(heads, call_head);
     params->sq_off.tail = offsetof(heads, call_tail);
     params->sq_off.flags = offsetof(heads, call_flags);

@@ -30,7 +30,7 @@ typedef struct made_up_kernel {
     unsigned failing_map; /* the nth: ENOMEM */
     int buffers_error;    /* of each ring of buffers */
     uint32_t receive_buffers;
-    bool no_limits;       /* without IORING_FEAT_EXT_ARG */
+    bool no_skips;        /* without IORING_FEAT_CQE_SKIP */
     bool no_pieces;       /* without IOU_PBUF_RING_INC */
     bool no_unregister;
 
