@@ -12,7 +12,7 @@ typedef union block_head {
     max_align_t alignment;
 } block_head;
 
-static atomic_size_t bytes_in_use;
+static atomic_size_t bytes_in_use, bytes_peak, largest;
 static atomic_ullong calls, fail_from, failures;
 static atomic_bool fail_on;
 
@@ -23,6 +23,12 @@ static bool fails_now(void) {
     return true;
 }
 
+static void raise_to(atomic_size_t *most, size_t value) {
+    size_t before = atomic_load(most);
+    while (value > before && !atomic_compare_exchange_weak(most, &before, value)) {
+    }
+}
+
 static void *counting_realloc(void *block, size_t size, void *user) {
     (void)user;
     if (fails_now()) return NULL;
@@ -31,8 +37,8 @@ static void *counting_realloc(void *block, size_t size, void *user) {
     block_head *head = realloc(old, sizeof *head + size);
     if (head == NULL) return NULL;
     head->size = size;
-    atomic_fetch_add(&bytes_in_use, size);
-    atomic_fetch_sub(&bytes_in_use, old_size);
+    raise_to(&bytes_peak, atomic_fetch_add(&bytes_in_use, size - old_size) + size - old_size);
+    raise_to(&largest, size);
     return head + 1;
 }
 
@@ -49,6 +55,19 @@ static void counting_free(void *block, void *user) {
 
 size_t memory_in_use(void) {
     return atomic_load(&bytes_in_use);
+}
+
+void memory_mark(void) {
+    atomic_store(&bytes_peak, memory_in_use());
+    atomic_store(&largest, 0);
+}
+
+size_t memory_peak(void) {
+    return atomic_load(&bytes_peak);
+}
+
+size_t memory_largest(void) {
+    return atomic_load(&largest);
 }
 
 uint64_t memory_calls(void) {

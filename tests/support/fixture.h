@@ -72,6 +72,12 @@ uint16_t socket_port(const p2p_socket_t *sock);
 /* ---- memory and descriptors ---- */
 
 size_t memory_in_use(void);
+/** From here on memory_peak and memory_largest count. */
+void memory_mark(void);
+/** @return the most bytes in use at a time since memory_mark. */
+size_t memory_peak(void);
+/** @return the longest block that was asked for since memory_mark, in bytes; 0: none was. */
+size_t memory_largest(void);
 /** Calls of alloc and realloc since the fixture began. */
 uint64_t memory_calls(void);
 /** Let the nth allocation from now fail (1 is the next), and with from_then_on all later ones. 0: none. */
