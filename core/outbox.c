@@ -5,11 +5,18 @@
 
 #define ORDINARY_CAPACITY (P2PI_CHUNK_SIZE - sizeof(p2pi_chunk))
 
+/* The room that stays unused in a chunk once another one is behind it. */
+static uint32_t wasted(const p2pi_chunk *chunk) {
+    return chunk->capacity - chunk->tail;
+}
+
 static void append(p2pi_outbox *box, p2pi_chunk *chunk) {
-    if (box->last != NULL)
+    if (box->last != NULL) {
         box->last->next = chunk;
-    else
+        box->queued += wasted(box->last);
+    } else {
         box->first = chunk;
+    }
     box->last = chunk;
     box->queued += (uint32_t)sizeof *chunk;
 }
@@ -59,8 +66,11 @@ void p2pi_outbox_drop_first(p2pi_outbox *box, p2pi_chunk_pool *pool) {
     p2pi_chunk *chunk = box->first;
     P2P_ASSERT(chunk != NULL);
     box->first = chunk->next;
-    if (box->first == NULL) box->last = NULL;
-    box->queued -= (uint32_t)sizeof *chunk;
+    if (box->first == NULL)
+        box->last = NULL;
+    else
+        box->queued -= wasted(chunk);
+    box->queued -= chunk->tail + (uint32_t)sizeof *chunk;
     if (chunk->message != NULL) {
         p2p_message_free(&chunk->message->public_part);
         p2pi_free(chunk);

@@ -25,7 +25,7 @@ typedef struct p2pi_chunk {
 
 typedef struct p2pi_outbox {
     p2pi_chunk *first, *last;
-    uint32_t queued; /* bytes not sent yet, plus sizeof(p2pi_chunk) for each chunk; high_water keeps it below 2^32 */
+    uint32_t queued; /* bytes of memory: of staged frames, of chunks that are not sent whole; high_water bounds it */
     uint32_t staged; /* of them in the loop's stage; while there are any, there are no chunks */
 } p2pi_outbox;
 
@@ -91,7 +91,6 @@ static inline uint32_t p2pi_outbox_gather(const p2pi_outbox *box, p2p_iov *iov, 
 
 /* Forget `bytes` that were sent. */
 static inline void p2pi_outbox_consume(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t bytes) {
-    box->queued -= (uint32_t)bytes;
     while (bytes > 0) {
         p2pi_chunk *chunk = box->first;
         uint32_t left = chunk->tail - chunk->head;
