@@ -12,6 +12,26 @@ typedef struct members {
 
 /* ---- the other side: nothing asserts here, a member that fails is not counted ---- */
 
+/* Many connections between the same two addresses run out of port numbers, and the system takes long to find the last. */
+static p2p_handle_t connect_one(uint16_t port, uint32_t member) {
+#if defined(IP_BIND_ADDRESS_NO_PORT)
+    struct sockaddr_in from = os_loopback(0), to = os_loopback(port);
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + member / 8192);
+    p2p_handle_t fd = os_socket(AF_INET, SOCK_STREAM);
+    if (fd == P2P_INVALID_HANDLE) return fd;
+    os_set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    os_set_deadline(fd, RAW_DEADLINE_S);
+    if (bind(fd, (struct sockaddr *)&from, sizeof from) == 0 && os_connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+        return fd;
+    os_close(fd);
+    return P2P_INVALID_HANDLE;
+#else
+    (void)member;
+    return raw_connect(port);
+#endif
+}
+
 static int32_t connect_more(members *m, uint32_t port, uint32_t count) {
     if (m->count + count > m->capacity) {
         void *fds = realloc(m->fds, (m->count + count) * sizeof *m->fds);
@@ -20,7 +40,7 @@ static int32_t connect_more(members *m, uint32_t port, uint32_t count) {
         m->capacity = m->count + count;
     }
     for (uint32_t i = 0; i < count; i++) {
-        p2p_handle_t fd = raw_connect((uint16_t)port);
+        p2p_handle_t fd = connect_one((uint16_t)port, m->count);
         if (fd == P2P_INVALID_HANDLE) return (int32_t)i;
         m->fds[m->count++] = fd;
     }

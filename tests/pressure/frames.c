@@ -25,9 +25,9 @@ static void empty_messages_are_delivered_each(void **state) {
     }
     RUN_UNTIL(h.loop, h.messages >= frames);
     loop_settle(h.loop);
-    goal(h.messages == frames && h.errors + h.ended == 0, "G-N1 zero: %u frames, %u callbacks", frames, h.messages);
     os_close(fd);
     host_close(&h);
+    goal(h.messages == frames && h.errors + h.ended == 0, "G-N1 zero: %u frames, %u callbacks", frames, h.messages);
 }
 
 /* ---- G-N2 ---- */
@@ -105,11 +105,11 @@ static void a_claim_takes_no_memory_before_its_bytes_come(void **state) {
     assert_int_equal(CROWD_RUN(&c, h.loop, ((crowd_order){ .what = CROWD_SEND, .size = SOME }), some), peers);
     RUN_UNTIL(h.loop, loop_stats(h.loop).bytes_in == peers * (4ul + SOME));
     size_t later = (memory_in_use() - before) / peers;
+    host_close(&h);
+    crowd_close(&c);
     goal(each <= 8192 && later <= 8192 && h.errors + h.messages == 0,
          "G-N3 claimmax: %u peers claim %d MiB: %lu B each (at most 8192; resident %lu), with %d B of body %lu B", peers,
          CLAIM >> 20, (unsigned long)each, (unsigned long)resident_each, SOME, (unsigned long)later);
-    host_close(&h);
-    crowd_close(&c);
 }
 
 /* ---- G-N4 ---- */

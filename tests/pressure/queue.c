@@ -191,12 +191,12 @@ static void a_message_to_many_is_stored_once(void **state) {
     p2p_message_free(message);
     int right = CROWD_RUN(&c, h.loop, ((crowd_order){ .what = CROWD_READ, .size = SIZE, .seed = SEED }), NULL);
     size_t most = memory_peak() - before, longest = memory_largest();
-    goal(right == (int)peers && longest < SIZE / 2,
-         "copies of %d B to %u sockets: %d whole, longest allocation meanwhile %lu B, at most +%lu B a socket", SIZE, peers,
-         right, (unsigned long)longest, (unsigned long)(most / peers));
     host_close(&h);
     crowd_close(&c);
     free(all.members);
+    goal(right == (int)peers && longest < SIZE / 2,
+         "copies of %d B to %u sockets: %d whole, longest allocation meanwhile %lu B, at most +%lu B a socket", SIZE, peers,
+         right, (unsigned long)longest, (unsigned long)(most / peers));
 }
 
 int main(int argc, char **argv) {
