@@ -42,7 +42,8 @@ typedef struct p2pi_uring_io {
     bool streaming;                /* a receive or an accept is wanted */
     bool accepts;                  /* which of them */
     bool listed[P2PI_URING_LISTS], finished, quiet; /* where it is */
-    bool checked;                  /* the handle is one that can be polled */
+    bool checked : 1;              /* the handle is one that can be polled */
+    bool sparing : 1;              /* it found no buffer: takes one, and leaves the others to those behind it */
     bool detaching;
 } p2pi_uring_io;
 

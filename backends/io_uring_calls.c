@@ -36,6 +36,7 @@ void p2pi_uring_feed(p2pi_uring_backend *backend) {
     for (uint32_t i = 0; i < backend->pool.count && p2pi_uring_can_feed(backend); i++) {
         p2pi_uring_io *of = backend->first[P2PI_URING_STARVED];
         p2pi_uring_remove(backend, P2PI_URING_STARVED, of);
+        of->sparing = true;
         p2pi_uring_change(backend, of);
     }
 }
@@ -139,7 +140,8 @@ static bool ask_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
         call->ioprio = IORING_ACCEPT_MULTISHOT;
         call->accept_flags = SOCK_CLOEXEC;
     } else {
-        call->ioprio = IORING_RECV_MULTISHOT;
+        call->ioprio = of->sparing ? 0 : IORING_RECV_MULTISHOT;
+        of->sparing = false;
         call->flags = IOSQE_BUFFER_SELECT; /* group 0; length 0: as much as is left in the buffer */
     }
     of->stream = P2PI_PENDING;

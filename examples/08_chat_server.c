@@ -8,6 +8,7 @@
 #include "common.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ typedef struct member {
     struct room *room;
     p2p_socket_t *socket;
     char name[NAME_SIZE];
+    unsigned long missed; /* lines since it was told of such */
     struct member *next;
 } member_t;
 
@@ -42,7 +44,10 @@ static p2p_message_t *make_line(const char *format, va_list arguments) {
 
 static void send_line(member_t *member, const p2p_message_t *message) {
     /* One who doesn't read misses lines; the others don't wait. A broken connection is told to on_error. */
-    if (p2p_message_send(member->socket, message) == P2P_ERR_QUEUE_FULL) member->room->skipped++;
+    bool room_in_queue = member->missed == 0 && p2p_message_send(member->socket, message) != P2P_ERR_QUEUE_FULL;
+    if (room_in_queue) return;
+    member->missed++;
+    member->room->skipped++;
 }
 
 #if defined(__GNUC__)
@@ -148,10 +153,20 @@ static void on_error(p2p_socket_t *socket, int error, void *user_data) {
     leave(user_data);
 }
 
+/* It reads again: from the next line on it gets all, and shall know how many it did not. */
+static void on_drained(p2p_socket_t *socket, void *user_data) {
+    (void)socket;
+    member_t *member = user_data;
+    unsigned long missed = member->missed;
+    member->missed = 0;
+    if (missed > 0) tell_one(member, "* you missed %lu lines", missed);
+}
+
 static const p2p_socket_callbacks_t member_callbacks = {
     .size = sizeof(p2p_socket_callbacks_t),
     .on_read = on_end,
     .on_message = on_line,
+    .on_write = on_drained,
     .on_error = on_error,
 };
 

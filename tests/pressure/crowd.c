@@ -53,6 +53,15 @@ static int32_t send_each(const members *m, const void *data, uint32_t size) {
     return done;
 }
 
+static int32_t trickle(const members *m, uint32_t count, p2p_handle_t silent) {
+    int32_t done = 0;
+    for (uint32_t i = 0; i < count || i < 1000; i++) {
+        os_poll(silent, POLLIN, 1);
+        if (i < count && i < m->count) done += raw_send(m->fds[i], "", 1);
+    }
+    return done;
+}
+
 static int32_t read_each(const members *m, uint32_t size, uint32_t seed) {
     int32_t done = 0;
     uint8_t *expected = malloc(size), *got = malloc(size);
@@ -87,10 +96,11 @@ static int32_t reset_all(members *m) {
     return count;
 }
 
-static int32_t obey(members *m, const crowd_order *order, const void *data) {
+static int32_t obey(members *m, const crowd_order *order, const void *data, p2p_handle_t end) {
     switch ((crowd_do)order->what) {
     case CROWD_CONNECT: return connect_more(m, order->port, order->count);
     case CROWD_SEND: return send_each(m, data, order->size);
+    case CROWD_TRICKLE: return trickle(m, order->count, end);
     case CROWD_READ: return read_each(m, order->size, order->seed);
     case CROWD_ENDED: return ended(m);
     case CROWD_RESET: return reset_all(m);
@@ -108,7 +118,7 @@ static void run(p2p_handle_t end, void *data) {
         uint32_t size = order.what == CROWD_SEND ? order.size : 0;
         void *bytes = malloc(size + 1);
         if (bytes == NULL || !raw_recv(end, bytes, size)) break;
-        int32_t result = obey(&m, &order, bytes);
+        int32_t result = obey(&m, &order, bytes, end);
         free(bytes);
         raw_send(end, &result, sizeof result);
     }

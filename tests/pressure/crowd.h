@@ -15,6 +15,7 @@ typedef struct crowd {
 typedef enum crowd_do {
     CROWD_CONNECT, /* `count` more members connect to `port` */
     CROWD_SEND,    /* each sends `size` bytes */
+    CROWD_TRICKLE, /* `count` of them send a zero, a member a millisecond; it takes a second at least */
     CROWD_READ,    /* each reads a frame whose payload is raw_fill(`size`, `seed`) */
     CROWD_ENDED,   /* how many have seen the end; those leave */
     CROWD_RESET,   /* all leave by RST */
