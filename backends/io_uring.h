@@ -116,7 +116,9 @@ uint32_t p2pi_uring_to_poll(const p2pi_uring_io *of);
 void p2pi_uring_hand_over(p2pi_uring_backend *backend);
 /* The kernel is to let go of the handle now, as far as a poll holds it. */
 void p2pi_uring_drop_poll(p2pi_uring_backend *backend, p2pi_uring_io *of);
-/* The kernel is to be handed nothing more that names the handle. */
+
+/* ---- io_uring_take_back.c: the kernel is to be handed nothing more that names the handle ---- */
+
 void p2pi_uring_take_back(p2pi_uring_backend *backend, p2pi_uring_io *of);
 
 /* ---- io_uring_answers.c ---- */

@@ -12,7 +12,7 @@ typedef struct members {
 
 /* ---- the other side: nothing asserts here, a member that fails is not counted ---- */
 
-/* Many connections between the same two addresses run out of port numbers, and the system takes long to find the last. */
+/* Many connections between the same two addresses run out of port numbers; the system takes long to find the last. */
 static p2p_handle_t connect_one(uint16_t port, uint32_t member) {
 #if defined(IP_BIND_ADDRESS_NO_PORT)
     struct sockaddr_in from = os_loopback(0), to = os_loopback(port);

@@ -104,7 +104,8 @@ static void a_reset_is_told_once_in_each_state(void **state) {
     }
     p2p_event_loop_free(loop);
     goal(right == COUNT_OF(states) && closes == COUNT_OF(states),
-         "G-N8 rst: %lu states, %u with the right error once, %u on_close", (unsigned long)COUNT_OF(states), right, closes);
+         "G-N8 rst: %lu states, %u with the right error once, %u on_close", (unsigned long)COUNT_OF(states), right,
+         closes);
 }
 
 /* ---- G-N9 ---- */
@@ -146,7 +147,8 @@ static void writing_to_a_closed_peer_is_an_error_and_no_signal(void **state) {
         told += result == P2P_ERR_RESET || result == P2P_ERR_CLOSED;
     }
     p2p_event_loop_free(loop);
-    goal(told == peers, "G-N9 sigpipe: %u writes to %u closed peers, %u told by the call, 0 signals", writes, peers, told);
+    goal(told == peers, "G-N9 sigpipe: %u writes to %u closed peers, %u told by the call, 0 signals", writes, peers,
+         told);
 }
 
 /* ---- G-N10 ---- */
@@ -203,7 +205,8 @@ static void the_last_message_before_a_close_arrives(void **state) {
     }
     loop_settle(the_leaver.h.loop);
     host_close(&the_leaver.h);
-    goal(came == closes && clean == closes, "G-N10 lastmsg: %u closes with unread input, %u lost, %u ended by RST", closes,
+    goal(came == closes && clean == closes, "G-N10 lastmsg: %u closes with unread input, %u lost, %u ended by RST",
+         closes,
          closes - came, closes - clean);
 }
 

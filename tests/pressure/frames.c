@@ -108,7 +108,8 @@ static void a_claim_takes_no_memory_before_its_bytes_come(void **state) {
     host_close(&h);
     crowd_close(&c);
     goal(each <= 8192 && later <= 8192 && h.errors + h.messages == 0,
-         "G-N3 claimmax: %u peers claim %d MiB: %lu B each (at most 8192; resident %lu), with %d B of body %lu B", peers,
+         "G-N3 claimmax: %u peers claim %d MiB: %lu B each (at most 8192; resident %lu), with %d B of body %lu B",
+         peers,
          CLAIM >> 20, (unsigned long)each, (unsigned long)resident_each, SOME, (unsigned long)later);
 }
 
@@ -183,7 +184,8 @@ static void a_peer_that_falls_silent_inside_a_frame_causes_nothing(void **state)
     }
     p2p_event_loop_free(loop);
     free(p);
-    goal(silent == CUTS && wakeups == 0, "G-N4 cut by silence: %d cuts, %u without a callback, %lu wake-ups", CUTS, silent,
+    goal(silent == CUTS && wakeups == 0, "G-N4 cut by silence: %d cuts, %u without a callback, %lu wake-ups", CUTS,
+         silent,
          (unsigned long)wakeups);
 }
 

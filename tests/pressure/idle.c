@@ -71,7 +71,8 @@ static void nothing_wakes_up_for_idle_connections(void **state) {
     /* The timer itself ends a wait or two; a wait that rounds down would show as many. */
     host_close(&h);
     crowd_close(&c);
-    goal(wakeups == 0 && waits <= 3, "G-R3 idle: %u connections, %u s, %lu wake-ups, %lu waits", count, seconds, wakeups,
+    goal(wakeups == 0 && waits <= 3, "G-R3 idle: %u connections, %u s, %lu wake-ups, %lu waits", count, seconds,
+         wakeups,
          waits);
 }
 

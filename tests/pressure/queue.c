@@ -9,7 +9,7 @@ enum { HIGH_WATER = 256 * 1024, MESSAGE_MAX = 1024 * 1024 }; /* the defaults */
 /* ---- G-N7 ---- */
 
 /*
- * A message can begin when a byte of the queue is free; its header and node come on top, and the room in the node before
+ * A message can begin when a byte of the queue is free; its header and node come on top, and the room in the one before
  * that it does not fit in. Beside the queues a loop has requests for writes under way, and keeps empty nodes.
  */
 enum {
@@ -99,7 +99,7 @@ static void open_reader(slow_reader *r, bool shared) {
     probe_add(&r->p, loop, p2p_socket_accept(listener), &probe_by_message);
     p2p_socket_close(listener);
     r->p.fd = fd;
-    os_set_option(p2p_socket_handle(r->p.sock), SOL_SOCKET, SO_SNDBUF, 16 * 1024); /* so that it takes little at a time */
+    os_set_option(p2p_socket_handle(r->p.sock), SOL_SOCKET, SO_SNDBUF, 16 * 1024); /* it takes little at a time */
     loop_settle(loop);
     r->base = memory_in_use();
 }
@@ -126,7 +126,8 @@ static bool stays_bounded(uint32_t length, bool shared, bool half_sent, slow_rea
     bool right = fill_and_drain(r, length, half_sent);
     right = fill_and_drain(r, length, half_sent) && right;
     long after = (long)(memory_in_use() - r->base);
-    print_message("%u B%s: queue %lu B, memory %lu B, after draining %+ld B%s\n", length, half_sent ? ", half sent" : "",
+    print_message("%u B%s: queue %lu B, memory %lu B, after draining %+ld B%s\n", length,
+                  half_sent ? ", half sent" : "",
                   (unsigned long)r->queued_peak, (unsigned long)r->memory_peak, after, right ? "" : ", wrong");
     probe_close(&r->p);
     p2p_event_loop_free(r->p.loop);
@@ -143,7 +144,8 @@ static void a_queue_stays_in_its_bound(bool shared, const char *how) {
         if (r.queued_peak > most_queued) most_queued = r.queued_peak;
     }
     goal(right == 2 * COUNT_OF(lengths) && most_queued <= QUEUE_BOUND && most <= MEMORY_BOUND,
-         "G-N7 backpressure, %s: peak queue %lu B, memory %lu B (high_water + max_message_size: %d), on_write once, then 0",
+         "G-N7 backpressure, %s: peak queue %lu B, memory %lu B (high_water + max_message_size: %d), on_write once, "
+         "then 0",
          how, (unsigned long)most_queued, (unsigned long)most, BOUND);
 }
 
@@ -195,7 +197,8 @@ static void a_message_to_many_is_stored_once(void **state) {
     crowd_close(&c);
     free(all.members);
     goal(right == (int)peers && longest < SIZE / 2,
-         "copies of %d B to %u sockets: %d whole, longest allocation meanwhile %lu B, at most +%lu B a socket", SIZE, peers,
+         "copies of %d B to %u sockets: %d whole, longest allocation meanwhile %lu B, at most +%lu B a socket", SIZE,
+         peers,
          right, (unsigned long)longest, (unsigned long)(most / peers));
 }
 

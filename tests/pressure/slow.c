@@ -1,4 +1,4 @@
-/* Peers that take their time, on a clock that the case moves: a drip of bytes, silence, an address that never answers. */
+/* Peers that take their time, on a clock that the case moves: a drip of bytes, silence, an address without answer. */
 #include "pressure.h"
 #include "probe.h"
 
@@ -39,7 +39,8 @@ static unsigned slow_peers(void) {
     unsigned wanted = goal_count(10000, os_is_wine() ? 300 : 2000);
     int limit = os_raise_socket_limit() - 200;
     if (limit > 0 && wanted > (unsigned)limit) wanted = (unsigned)limit;
-    if (test_backend() != NULL && strcmp(test_backend(), "select") == 0 && wanted > 1000) wanted = 1000; /* FD_SETSIZE */
+    bool is_select = test_backend() != NULL && strcmp(test_backend(), "select") == 0;
+    if (is_select && wanted > 1000) wanted = 1000; /* FD_SETSIZE */
     return wanted;
 }
 
@@ -116,12 +117,15 @@ static void a_peer_that_falls_silent_inside_a_frame_is_cut_by_the_deadline(void 
     for (size_t cut = 0; cut < CUTS; cut++) early += p[cut].trace_length;
     clock_advance(MS_NS);
     loop_settle(loop);
-    for (size_t cut = 0; cut < CUTS; cut++)
-        cut_off += cut == 0 ? p[cut].trace_length == 0 : strcmp(p[cut].trace, "e") == 0 && p[cut].error == P2P_ERR_TIMED_OUT;
+    for (size_t cut = 0; cut < CUTS; cut++) {
+        bool is_cut = strcmp(p[cut].trace, "e") == 0 && p[cut].error == P2P_ERR_TIMED_OUT;
+        cut_off += cut == 0 ? p[cut].trace_length == 0 : is_cut;
+    }
     for (size_t cut = 0; cut < CUTS; cut++) probe_close(&p[cut]);
     p2p_event_loop_free(loop);
     free(p);
-    goal(early == 0 && cut_off == CUTS, "G-N4 cut by silence: %d cuts, %lu told early, %lu right after %d s, 0 messages",
+    goal(early == 0 && cut_off == CUTS, "G-N4 cut by silence: %d cuts, %lu told early, %lu right after %d s, "
+         "0 messages",
          CUTS, (unsigned long)early, (unsigned long)cut_off, DEADLINE_S);
 }
 
@@ -172,10 +176,60 @@ static void connecting_where_nobody_answers_ends_by_our_own_deadline(void **stat
          "G-N12 blackhole: told once as TIMED_OUT after %ld ms, of %d (within 5 %%)", (long)took_ms, TIMEOUT_MS);
 }
 
+/* ---- G-N6 ---- */
+
+static unsigned pushed_out;
+static uint64_t most_half_open;
+
+static void note_limit(host *h, p2p_socket_t *sock, int error) {
+    (void)sock;
+    pushed_out += error == P2P_ERR_LIMIT;
+    if (loop_stats(h->loop).half_open > most_half_open) most_half_open = loop_stats(h->loop).half_open;
+}
+
+static void note_half_open(host *h, p2p_socket_t *sock) {
+    (void)sock;
+    if (loop_stats(h->loop).half_open > most_half_open) most_half_open = loop_stats(h->loop).half_open;
+}
+
+static void peers_without_a_message_are_limited(void **state) {
+    (void)state;
+    enum { CAP = 100 };
+    const unsigned count = goal_count(900, 300);
+    crowd c;
+    host h = { .echo = true, .failed = note_limit, .joined = note_half_open };
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.max_half_open = CAP;
+    pushed_out = 0;
+    most_half_open = 0;
+    crowd_open(&c);
+    host_open(&h, &options);
+    p2p_handle_t honest = raw_connect(h.port);
+    assert_true(raw_send_text(honest, "here"));
+    loop_expect_text(h.loop, honest, "here");
+    size_t before = memory_in_use();
+    host_admit(&h, &c, count);
+    RUN_UNTIL(h.loop, h.closed == count - CAP);
+    size_t memory = memory_in_use() - before;
+    uint64_t left = loop_stats(h.loop).half_open;
+    clock_advance(DEADLINE_S * 1000 * MS_NS); /* those that are left have the deadline for a message */
+    RUN_UNTIL(h.loop, h.closed == count);
+    assert_true(raw_send_text(honest, "still"));
+    loop_expect_text(h.loop, honest, "still");
+    os_close(honest);
+    host_close(&h);
+    crowd_close(&c);
+    goal(pushed_out == count - CAP && most_half_open <= CAP && left == CAP,
+         "G-N6 preauth: %u peers without a message, cap %d, %lu at a time, %u pushed out, the rest cut after %d s, "
+         "memory %lu B, honest peer served",
+         count, CAP, (unsigned long)most_half_open, pushed_out, DEADLINE_S, (unsigned long)memory);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest cases[] = {
         GOAL_ON_CLOCK("G-N4.deadline", a_peer_that_falls_silent_inside_a_frame_is_cut_by_the_deadline),
         GOAL_ON_CLOCK("G-N5", slow_peers_are_cut_by_the_deadline_of_a_message),
+        GOAL_ON_CLOCK("G-N6", peers_without_a_message_are_limited),
         GOAL_ON_CLOCK("G-N12", connecting_where_nobody_answers_ends_by_our_own_deadline),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
