@@ -43,6 +43,7 @@ typedef struct p2pi_uring_io {
     bool accepts;                  /* which of them */
     bool listed[P2PI_URING_LISTS], finished, quiet; /* where it is */
     bool checked : 1;              /* the handle is one that can be polled */
+    bool waited : 1;               /* the send found no room before: more may have been queued behind it since */
     bool sparing : 1;              /* it found no buffer: takes one, and leaves the others to those behind it */
     bool detaching;
 } p2pi_uring_io;

@@ -128,6 +128,7 @@ static int request_done(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t 
     *out = (p2p_backend_event){ .token = of->io->token, .kind = P2P_EVENT_OP_DONE, .result = result, .u.op = of->op };
     of->op = NULL;
     of->request = P2PI_IDLE;
+    of->waited = false;
     go_on(backend, of);
     return 1;
 }
@@ -146,6 +147,7 @@ static int requested(p2pi_uring_backend *backend, p2pi_uring_io *of, int32_t res
     p2pi_uring_not_quiet(backend, of); /* there is a completion; it may come while nothing is said of the others */
     if (result == -EAGAIN && op->iov != NULL && of->request == P2PI_PENDING) {
         of->request = P2PI_WAITING;
+        of->waited = true;
         go_on(backend, of);
         return 0;
     }

@@ -163,7 +163,8 @@ static bool advance_stream(p2pi_uring_backend *backend, p2pi_uring_io *of) {
 
 /* Nobody waits for it if it succeeds: then no completion ends the wait that hands it over. */
 static void make_quiet(p2pi_uring_backend *backend, p2pi_uring_io *of, struct io_uring_sqe *call) {
-    if (!backend->quietly || (of->op->flags & P2P_OP_QUIET) == 0 || backend->quiet_count == P2PI_URING_QUIET_MAX) {
+    bool asked = (of->op->flags & P2P_OP_QUIET) != 0 && !of->waited;
+    if (!backend->quietly || !asked || backend->quiet_count == P2PI_URING_QUIET_MAX) {
         return;
     }
     call->flags = IOSQE_CQE_SKIP_SUCCESS;
