@@ -5,6 +5,7 @@
 #include "fixture.h"
 #include "scenario.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 /* X(entry) for each entry that can be made to fail. */
@@ -223,14 +224,24 @@ static void fail_one_error(entry which, int error, bool from_then_on, unsigned *
     }
 }
 
+/* What a system has no number for is all the same there. */
+static bool is_new(const int *errors, size_t at) {
+    size_t i = 0;
+    while (i < at && os_number(errors[i]) != os_number(errors[at])) i++;
+    return i == at;
+}
+
 static void fail_each(entry which, const int *errors, size_t count) {
     unsigned points = 0;
+    plan.target = which, plan.nth = UINT_MAX, plan.calls = 0, plan.failed = 0;
     assert_true(scenario_run(calm).complete);
+    if (plan.calls == 0) test_skip("not called with this backend");
     for (size_t i = 0; i < count; i++) {
+        if (!is_new(errors, i)) continue;
         fail_one_error(which, errors[i], false, &points);
         fail_one_error(which, errors[i], true, &points);
     }
-    if (points == 0) test_skip("not called with this backend");
+    assert_int_not_equal(points, 0);
     print_message("%u points of failure\n", points);
 }
 
