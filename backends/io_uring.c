@@ -257,26 +257,26 @@ static int not_here(const p2p_backend_env *env, const char *call, int os_result)
     return P2P_ERR_NOT_SUPPORTED;
 }
 
-/* One thread, which does the kernel's work when it looks for completions: Linux 6.1. */
-static int open_ring(p2pi_uring_backend *backend, const char **call) {
-    const uint32_t best = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                          IORING_SETUP_TASKRUN_FLAG;
+/* One thread, which does the kernel's work: Linux 6.1. When it looks for completions, that costs least; but such work
+ * does not wake a foreign loop that polls the ring (seen with 6.18). With polls only it does it in any system call, and
+ * in a sleep: so there the ring is a handle to wait for. */
+static int open_ring(p2pi_uring_backend *backend, bool polls_only, const char **call) {
+    const uint32_t best = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_TASKRUN_FLAG |
+                          (polls_only ? IORING_SETUP_COOP_TASKRUN : IORING_SETUP_DEFER_TASKRUN);
     int result = p2pi_uring_open(&backend->ring, backend->sys, best, call);
     return result == -EINVAL ? p2pi_uring_open(&backend->ring, backend->sys, 0, call) : result;
 }
 
+enum { POLLS_ONLY = 1 };
+
 /* A kernel without such buffers gets the smaller table. A lack of memory is a refusal: else it would depend on what
  * others use which table a loop gets. */
-static int reserve_buffers(p2pi_uring_backend *backend, const p2p_backend_env *env, bool polls_only) {
-    uint32_t count = env->receive_buffers > 0 ? env->receive_buffers : 1;
-    int result = polls_only ? -EINVAL : p2pi_uring_buffers_reserve(backend, count);
+static int reserve_buffers(p2pi_uring_backend *backend, const p2p_backend_env *env) {
+    int result = p2pi_uring_buffers_reserve(backend, env->receive_buffers > 0 ? env->receive_buffers : 1);
     if (result == -ENOMEM) {
         return not_here(env, "io_uring: receive buffers", result);
     }
-    if (result < 0) {
-        backend->head.ops = &p2pi_backend_io_uring_poll;
-    }
-    return 0;
+    return result < 0 ? POLLS_ONLY : 0;
 }
 
 static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls_only) {
@@ -294,7 +294,7 @@ static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls
     backend->process_id = env->sys->process_id();
 
     const char *call;
-    int result = open_ring(backend, &call);
+    int result = open_ring(backend, polls_only, &call);
     if (result < 0) {
         result = not_here(env, call, result);
         goto fail_ring;
@@ -304,10 +304,11 @@ static int create_with(p2p_backend **out, const p2p_backend_env *env, bool polls
         result = p2pi_create_failed(env, "wake_open", result);
         goto fail_wake;
     }
-    result = reserve_buffers(backend, env, polls_only);
-    if (result < 0) {
+    result = polls_only ? 0 : reserve_buffers(backend, env);
+    if (result != 0) {
         goto fail_buffers;
     }
+    backend->head.ops = polls_only ? &p2pi_backend_io_uring_poll : NULL;
     *out = &backend->head;
     return 0;
 
@@ -321,7 +322,8 @@ fail_ring:
 }
 
 static int create(p2p_backend **out, const p2p_backend_env *env) {
-    return create_with(out, env, false);
+    int result = create_with(out, env, false);
+    return result == POLLS_ONLY ? create_with(out, env, true) : result;
 }
 
 static int create_polls(p2p_backend **out, const p2p_backend_env *env) {
@@ -352,7 +354,6 @@ const p2p_backend_ops p2pi_backend_io_uring = {
     .send = request,
     .connect = request,
     .cancel = cancel,
-    .handle = handle,
     .submit = submit,
 };
 

@@ -190,6 +190,49 @@ static void the_handle_is_readable_while_events_wait(void **state) {
     close_pair(ends);
 }
 
+typedef struct late_waker {
+    harness *h;
+    int64_t at;
+} late_waker;
+
+static void wake_in_time(void *data) {
+    late_waker *w = data;
+    while (os_now_ns() < w->at) {
+        os_yield();
+    }
+    w->h->ops->wake(w->h->backend);
+}
+
+/* Without a time-out, at whose end poll looks once more. */
+static void what_another_thread_does_ends_a_wait_for_the_handle(void **state) {
+    harness *h = *state;
+    p2p_handle_t handle = h->ops->handle != NULL ? h->ops->handle(h->backend) : P2P_INVALID_HANDLE;
+    if (handle == P2P_INVALID_HANDLE) {
+        test_skip("backend %s has no handle", h->ops->name);
+    }
+    p2p_handle_t ends[2];
+    tcp_pair(ends);
+    test_io *io = add(h, ends[0], P2P_IN);
+    for (int i = 0; i < 4; i++) {
+        sender s = { ends[1], os_now_ns() + 10 * MILLISECOND };
+        late_waker w = { h, s.at };
+        os_thread thread;
+        turn(h, 0);
+        hand_over(h);
+        assert_int_equal(i < 2 ? os_thread_start(&thread, wake_in_time, &w)
+                               : os_thread_start(&thread, send_in_time, &s), 0);
+        assert_true(os_poll(handle, POLLIN, -1) > 0);
+        os_thread_join(&thread);
+        if (i >= 2) {
+            turn_until(h, io, P2P_IN);
+            char byte;
+            assert_int_equal(os_recv(ends[0], &byte, 1), 1);
+        }
+    }
+    forget_all(h);
+    close_pair(ends);
+}
+
 static void c60_the_own_handle_cannot_be_added(void **state) {
     harness *h = *state;
     p2p_handle_t handle = h->ops->handle != NULL ? h->ops->handle(h->backend) : P2P_INVALID_HANDLE;
@@ -206,6 +249,7 @@ static const struct CMUnitTest cases[] = {
     CASE(c40_fractions_of_a_millisecond_round_up),
     CASE(c44_huge_timeouts_are_accepted),
     CASE(c44_huge_timeouts_last_until_something_happens),
+    CASE(what_another_thread_does_ends_a_wait_for_the_handle),
     CASE(c60_the_own_handle_cannot_be_added),
     CASE(c64_a_wake_before_the_wait_ends_it),
     CASE(c64_two_wakes_before_the_wait_are_not_lost),

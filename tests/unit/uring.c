@@ -8,16 +8,28 @@
 
 /* ---- making it ---- */
 
-#define BEST (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | \
-              IORING_SETUP_TASKRUN_FLAG)
+#define BEST (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_TASKRUN_FLAG)
 #define ALWAYS (IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED)
 
 static void it_asks_for_the_best_flags_first(void **state) {
     (void)state;
     start("io_uring");
     assert_int_equal(kernel.setups, 1);
-    assert_int_equal(kernel.setup_flags[0], BEST | ALWAYS);
+    assert_int_equal(kernel.setup_flags[0], BEST | IORING_SETUP_DEFER_TASKRUN | ALWAYS);
     assert_string_equal(ops->name, "io_uring");
+}
+
+/* Who polls a ring whose work is deferred is not woken by it. */
+static void only_a_ring_that_does_its_work_at_once_is_a_handle(void **state) {
+    (void)state;
+    start("io_uring");
+    assert_null(ops->handle);
+    ops->destroy(backend);
+    kernel.setups = 0;
+    start("io_uring_poll");
+    assert_int_equal(kernel.setup_flags[0], BEST | IORING_SETUP_COOP_TASKRUN | ALWAYS);
+    assert_non_null(ops->handle);
+    assert_int_equal(ops->handle(backend), KERNEL_RING);
 }
 
 static void polls_only_are_to_be_had_by_name(void **state) {
@@ -98,6 +110,7 @@ static void without_buffers_in_pieces_it_polls_only(void **state) {
     kernel.no_pieces = true;
     start("io_uring");
     assert_string_equal(ops->name, "io_uring_poll");
+    assert_int_equal(kernel.setup_flags[1], BEST | IORING_SETUP_COOP_TASKRUN | ALWAYS);
     assert_null(ops->recv_start);
     assert_null(ops->accept_start);
     assert_null(ops->send);
@@ -921,6 +934,7 @@ static void work_put_off_is_done_while_there_is_room_for_events(void **state) {
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         URING_CASE(it_asks_for_the_best_flags_first),
+        URING_CASE(only_a_ring_that_does_its_work_at_once_is_a_handle),
         URING_CASE(polls_only_are_to_be_had_by_name),
         URING_CASE(flags_that_are_not_known_are_left_out),
         URING_CASE(what_the_kernel_withholds_is_not_supported),
