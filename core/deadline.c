@@ -62,8 +62,7 @@ static void on_timer(p2p_timer_t *timer, void *user_data) {
     }
 }
 
-static int start_at(p2p_socket_t *sock, p2p_deadline_t which, int64_t now_ns) {
-    uint32_t ms = timeout_ms(sock, which);
+static int start_at(p2p_socket_t *sock, p2p_deadline_t which, uint32_t ms, int64_t now_ns) {
     if (ms == P2P_NO_TIMEOUT) {
         p2pi_deadline_stop(sock, which);
         return P2P_OK;
@@ -80,18 +79,27 @@ static int start_at(p2p_socket_t *sock, p2p_deadline_t which, int64_t now_ns) {
 }
 
 int p2pi_deadline_start(p2p_socket_t *sock, p2p_deadline_t which) {
-    return start_at(sock, which, sock->loop->sys->now_ns());
+    return start_at(sock, which, timeout_ms(sock, which), sock->loop->sys->now_ns());
+}
+
+int p2pi_deadline_start_with(p2p_socket_t *sock, p2p_deadline_t which, uint32_t timeout_ms) {
+    return start_at(sock, which, timeout_ms, sock->loop->sys->now_ns());
+}
+
+/* Between turns the turn's time is an old one. */
+static int64_t turn_ns(const p2p_event_loop_t *loop) {
+    return loop->in_turn ? loop->now_ns : loop->sys->now_ns();
 }
 
 int p2pi_deadline_begin(p2p_socket_t *sock, p2p_deadline_t which) {
     if (sock->extras != NULL && sock->extras->due_ns[which] != 0) return P2P_OK;
-    return start_at(sock, which, sock->loop->in_turn ? sock->loop->now_ns : sock->loop->sys->now_ns());
+    return start_at(sock, which, timeout_ms(sock, which), turn_ns(sock->loop));
 }
 
 void p2pi_deadline_put_off(p2p_socket_t *sock, p2p_deadline_t which) {
     p2pi_extras *extras = sock->extras;
     if (extras == NULL || extras->due_ns[which] == 0) return;
-    extras->due_ns[which] = sock->loop->now_ns + (int64_t)(timeout_ms(sock, which) * P2P_NS_PER_MS);
+    extras->due_ns[which] = turn_ns(sock->loop) + (int64_t)(timeout_ms(sock, which) * P2P_NS_PER_MS);
 }
 
 void p2pi_deadline_stop(p2p_socket_t *sock, p2p_deadline_t which) {
@@ -109,11 +117,22 @@ void p2pi_deadlines_end(p2p_socket_t *sock) {
 
 /* ---- public ------------------------------------------------------------------------------------------------ */
 
-/* A deadline that runs counts anew. Idleness has no beginning that somebody else would notice. */
+/* Whether it would be running, had it not been P2P_NO_TIMEOUT. */
+static bool applies(const p2p_socket_t *sock, p2p_deadline_t which) {
+    bool connected = sock->state == P2PI_STATE_CONNECTED && sock->type == P2P_TCP && sock->end == 0;
+    switch (which) {
+        case P2P_DEADLINE_CONNECT: return sock->state == P2PI_STATE_CONNECTING || sock->extras->connect != NULL;
+        case P2P_DEADLINE_IDLE: return connected;
+        case P2P_DEADLINE_READ: return connected && sock->receiving && sock->in.inbox != NULL;
+        case P2P_DEADLINE_WRITE: return sock->request != NULL && !sock->request->is_connect;
+        default: return sock->ending && !sock->shut;
+    }
+}
+
+/* A deadline that runs counts anew. */
 static int apply(p2p_socket_t *sock, p2p_deadline_t which) {
     if (sock->loop == NULL || sock->closing) return P2P_OK;
-    bool may_be_idle = sock->state == P2PI_STATE_CONNECTED && sock->type == P2P_TCP && sock->end == 0;
-    bool runs = which == P2P_DEADLINE_IDLE ? may_be_idle : sock->extras->due_ns[which] != 0;
+    bool runs = sock->extras->due_ns[which] != 0 || applies(sock, which);
     return runs ? p2pi_deadline_start(sock, which) : P2P_OK;
 }
 

@@ -100,6 +100,7 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     p2pi_tasks_run(loop);
     p2pi_timers_run(loop);
     flush(loop);
+    if (loop->drain_end != NULL) p2pi_drain_advance(loop);
     /* A single turn that has had something to do returns to its caller rather than wait for more. */
     if (once && loop->stats.callbacks != callbacks_before) timeout_ns = 0;
     p2pi_batch_fill(loop, wait_limit(loop, timeout_ns));
@@ -114,7 +115,6 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     p2pi_closing_run(loop);
     p2pi_watch_bury(loop);
     p2pi_output_flush(loop);
-    if (loop->drain_end != NULL) p2pi_drain_advance(loop);
     loop->in_turn = false;
 }
 

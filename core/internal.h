@@ -335,6 +335,7 @@ void p2pi_drain_advance(p2p_event_loop_t *loop);
 
 /* deadline.c. begin: unless it runs. put_off: if it runs, from this turn's time on, for the price of a store. */
 int p2pi_deadline_start(p2p_socket_t *sock, p2p_deadline_t which);
+int p2pi_deadline_start_with(p2p_socket_t *sock, p2p_deadline_t which, uint32_t timeout_ms);
 int p2pi_deadline_begin(p2p_socket_t *sock, p2p_deadline_t which);
 void p2pi_deadline_put_off(p2p_socket_t *sock, p2p_deadline_t which);
 void p2pi_deadline_stop(p2p_socket_t *sock, p2p_deadline_t which);

@@ -42,6 +42,7 @@ static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
 }
 
 void p2pi_output_schedule(p2p_socket_t *sock) {
+    if (sock->request != NULL && !sock->request->is_connect) sock->request->op.flags = 0; /* it is waited for */
     if (sock->out.queued == 0 || sock->state != P2PI_STATE_CONNECTED || sock->request != NULL) return;
     if (!p2pi_link_used(&sock->flush)) p2pi_list_append(&sock->loop->flush, &sock->flush);
 }
@@ -283,6 +284,7 @@ void p2pi_output_drop(p2p_socket_t *sock) {
 void p2pi_output_abandon(p2p_socket_t *sock) {
     uint32_t lost = p2pi_output_bytes(sock);
     p2pi_deadline_stop(sock, P2P_DEADLINE_WRITE);
+    if (!sock->remainder) p2pi_deadline_stop(sock, P2P_DEADLINE_DRAIN);
     p2pi_output_cancel(sock);
     orphan_request(sock);
     p2pi_list_remove(&sock->flush);

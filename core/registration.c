@@ -50,6 +50,7 @@ int p2pi_socket_register(p2p_socket_t *sock) {
         p2pi_request_drain(sock->loop);
         return P2P_OK;
     }
+    p2pi_deadlines_end(sock);
     leave_lists(sock);
     p2pi_listener_stop(sock);
     sock->receiving = false;
@@ -167,7 +168,13 @@ void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     sock->close_reason = sock->end != 0 ? sock->end : sock->ending ? 0 : sock->output_error;
     loop->socket_count--;
     p2pi_half_open_done(sock);
-    if (reset || !p2pi_remainder_wanted(sock) || p2pi_remainder_begin(sock) < 0) p2pi_socket_finish(sock);
+    if (!reset && p2pi_remainder_wanted(sock)) {
+        int result = p2pi_remainder_begin(sock);
+        if (result == P2P_OK) return;
+        sock->close_reason = (int8_t)result; /* what is left is lost: the peer shall not take it for a clean end */
+        sock->resetting = true;
+    }
+    p2pi_socket_finish(sock);
 }
 
 int p2p_event_loop_socket_count(p2p_event_loop_t *loop) {

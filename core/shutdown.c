@@ -33,13 +33,13 @@ static int shutdown_outside(p2p_socket_t *sock) {
 }
 
 static int shutdown_registered(p2p_socket_t *sock, uint32_t drain_ms) {
-    p2pi_extras *extras = p2pi_socket_extras(sock);
-    if (extras == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
-    if (drain_ms != 0) extras->timeout_ms[P2P_DEADLINE_DRAIN] = drain_ms;
-    int result = p2pi_deadline_start(sock, P2P_DEADLINE_DRAIN);
+    if (p2pi_socket_extras(sock) == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY); /* by them its progress is noticed */
+    int result = drain_ms == 0 ? p2pi_deadline_start(sock, P2P_DEADLINE_DRAIN)
+                               : p2pi_deadline_start_with(sock, P2P_DEADLINE_DRAIN, drain_ms);
     if (result < 0) return result;
     sock->output_error = P2P_ERR_CLOSED;
     sock->ending = true;
+    if (sock->request != NULL && !sock->request->is_connect) sock->request->op.flags = 0; /* it is waited for */
     p2pi_shutdown_advance(sock);
     return P2P_OK;
 }
@@ -64,7 +64,8 @@ static p2p_socket_t *connection_at(p2p_event_loop_t *loop, size_t slot) {
 
 /* Nothing more is to come of it: its peer has everything, and has ended too. */
 static bool is_over(const p2p_socket_t *sock) {
-    return !sock->remainder && sock->end != 0 && sock->out.queued == 0;
+    bool told = (sock->tell & P2PI_TELL_INPUT) == 0;
+    return !sock->remainder && sock->end != 0 && told && sock->out.queued == 0;
 }
 
 static void end_drain(p2p_event_loop_t *loop, int error) {

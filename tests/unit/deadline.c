@@ -1,6 +1,7 @@
 /* Deadlines of sockets (core/deadline.c), ending output in order (core/shutdown.c), on a clock that a case moves. */
 #include "mock_backend.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static void on_message(p2p_socket_t *sock, const void *data, uint32_t length, void *user_data) {
@@ -404,6 +405,61 @@ static void a_drain_that_takes_too_long_is_TIMED_OUT(void **state) {
     end(loop, sock);
 }
 
+static void a_drain_with_nothing_to_wait_for_ends_at_once(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *listener = add(loop, fake_listener());
+    int64_t begin_ns = fake_clock_ns;
+    assert_int_equal(p2p_event_loop_drain(loop, P2P_NO_TIMEOUT), 0);
+    p2p_event_loop_run(loop);
+    assert_int_equal(p2p_last_error(), 0);
+    assert_int_equal(fake_clock_ns, begin_ns);
+    end(loop, listener);
+}
+
+static void a_shutdowns_time_is_not_that_of_a_later_close(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = loop_with(0, 0, P2P_NO_TIMEOUT);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    fake_at(p2p_socket_handle(sock))->room = 0;
+    assert_int_equal(p2p_message_send_data(sock, "last", 4), 0);
+    assert_int_equal(p2p_socket_shutdown(sock, P2P_NO_TIMEOUT), 0);
+    pass(loop, 100000);
+    p2p_socket_close(sock);
+    pass(loop, 5000);
+    assert_string_equal(strstr(seen(), "closed"), "closed(TIMED_OUT,drain,8)");
+    p2p_event_loop_free(loop);
+}
+
+static void a_timeout_can_be_set_while_there_was_none(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = loop_with(0, P2P_NO_TIMEOUT, P2P_NO_TIMEOUT);
+    p2p_socket_t *sock = add(loop, fake_connection()), *other = add(loop, fake_connection());
+    fake_at(p2p_socket_handle(sock))->room = 0;
+    assert_int_equal(p2p_message_send_data(sock, "x", 1), 0);
+    receive(loop, other, "\0\0", 2);
+    pass(loop, 100000);
+    EXPECT_SEEN("");
+    assert_int_equal(p2p_socket_set_timeout(sock, P2P_DEADLINE_WRITE, 10), 0);
+    assert_int_equal(p2p_socket_set_timeout(other, P2P_DEADLINE_READ, 20), 0);
+    pass(loop, 20);
+    EXPECT_SEEN("TIMED_OUT(write,5) TIMED_OUT(read,0)");
+    p2p_socket_abort(other);
+    end(loop, sock);
+}
+
+static void a_socket_that_could_not_be_added_has_no_deadline(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = loop_with(10, 0, 0);
+    p2p_socket_t *sock = fake_connection();
+    mock_fail(MOCK_SET_INTEREST, 1, ENOSPC);
+    assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &callbacks, NULL), P2P_ERR_LIMIT);
+    pass(loop, 100);
+    p2p_socket_close(sock);
+    pass(loop, 100);
+    p2p_event_loop_free(loop);
+}
+
 static void no_memory_for_a_deadline_ends_what_needs_it(void **state) {
     (void)state;
     p2p_event_loop_t *loop = loop_with(0, 1000, 0);
@@ -437,6 +493,10 @@ int main(int argc, char **argv) {
         MOCK_CASE(deadlines_have_names_and_limits),
         MOCK_CASE(a_drain_lets_all_queues_empty_and_ends_run),
         MOCK_CASE(a_drain_that_takes_too_long_is_TIMED_OUT),
+        MOCK_CASE(a_drain_with_nothing_to_wait_for_ends_at_once),
+        MOCK_CASE(a_shutdowns_time_is_not_that_of_a_later_close),
+        MOCK_CASE(a_timeout_can_be_set_while_there_was_none),
+        MOCK_CASE(a_socket_that_could_not_be_added_has_no_deadline),
         MOCK_CASE(no_memory_for_a_deadline_ends_what_needs_it),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));

@@ -200,7 +200,8 @@ static void host_names_are_told_from_addresses_and_nonsense(void **state) {
                                          "a.b.c.d.e" };
     static const char *const others[] = { "", ".", "..", "a..b", ".a", "a..", "-a", "a-", "a.-b", "a b", "a/b", "a:1",
                                           "::1", "[::1]", "1", "1.2.3", "999.1.1.1", "1.2.3.4", "1.2.3.4.", "127.1",
-                                          "0x7f000001", "0x7f.1", "a.0x1", ("b\xc3\xbc" "cher.example"), "a%eth0", "a\n",
+                                          "0x7f000001", "0x7f.1", "a.0x1", ("b\xc3\xbc" "cher.example"),
+                                          "a%eth0", "a\n",
                                           "unix:x" };
     char label[80];
     for (size_t i = 0; i < COUNT_OF(names); i++)

@@ -538,7 +538,7 @@ static void a_send_without_room_waits_for_it(void **state) {
         assert_int_equal(turn(), 0); /* the core did not ask for readiness */
         answers(IORING_OP_SEND, 5);
         turn();
-        expect_send(io, flags != 0);
+        expect_send(io, false); /* more may have been queued behind it since */
         expect_done(op, 5);
         turn();
     }
