@@ -38,8 +38,7 @@ int crowd_result(crowd *c);
 void crowd_close(crowd *c);
 
 /** An order, driving a loop until it is done; gives its result. */
-#define CROWD_RUN(c, loop, order, data)   \
-    (crowd_begin(c, order, data), crowd_await(c, loop), crowd_result(c))
+#define CROWD_RUN(c, loop, order, data) (crowd_begin(c, order, data), crowd_await(c, loop), crowd_result(c))
 struct p2p_event_loop;
 void crowd_await(const crowd *c, struct p2p_event_loop *loop);
 

@@ -7,14 +7,14 @@
 #include <stdlib.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#  define SANITIZED 1
-#elif defined(__has_feature)
-#  if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #    define SANITIZED 1
-#  endif
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#        define SANITIZED 1
+#    endif
 #endif
 #ifndef SANITIZED
-#  define SANITIZED 0
+#    define SANITIZED 0
 #endif
 
 void goal(bool met, const char *format, ...) {

@@ -13,9 +13,11 @@
 #include "fixture.h"
 
 /** A case named after its goal. */
-#define GOAL(id, function) { id, function, fixture_setup, fixture_teardown, NULL }
+#define GOAL(id, function) \
+    { id, function, fixture_setup, fixture_teardown, NULL }
 /** The same with a clock that stands still but for clock_advance. */
-#define GOAL_ON_CLOCK(id, function) { id, function, clock_setup, fixture_teardown, NULL }
+#define GOAL_ON_CLOCK(id, function) \
+    { id, function, clock_setup, fixture_teardown, NULL }
 
 /** Print the line, and fail the case unless the goal is met. The text is "G-N1 zero: what was found". */
 #if defined(__GNUC__)
@@ -36,7 +38,7 @@ typedef struct host {
     p2p_event_loop_t *loop;
     p2p_socket_t *listener;
     uint16_t port;
-    bool echo;                            /* send each message back */
+    bool echo;                                                         /* send each message back */
     void (*hook)(struct host *h, p2p_socket_t *sock, uint32_t length); /* called for each message */
     void (*joined)(struct host *h, p2p_socket_t *sock);                /* for each connection */
     void (*failed)(struct host *h, p2p_socket_t *sock, int error);     /* for each that ends by an error */

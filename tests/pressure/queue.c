@@ -9,8 +9,8 @@ enum { HIGH_WATER = 256 * 1024, MESSAGE_MAX = 1024 * 1024 }; /* the defaults */
 /* ---- G-N7 ---- */
 
 /*
- * A message can begin when a byte of the queue is free; its header and node come on top, and the room in the one before
- * that it does not fit in. Beside the queues a loop has requests for writes under way, and keeps empty nodes.
+ * A message can begin when a byte of the queue is free; its header and node come on top, and the room in the node
+ * before that it does not fit in. Beside the queues a loop has requests for writes under way, and keeps empty nodes.
  */
 enum {
     BOUND = HIGH_WATER + MESSAGE_MAX,
@@ -99,7 +99,7 @@ static void open_reader(slow_reader *r, bool shared) {
     probe_add(&r->p, loop, p2p_socket_accept(listener), &probe_by_message);
     p2p_socket_close(listener);
     r->p.fd = fd;
-    os_set_option(p2p_socket_handle(r->p.sock), SOL_SOCKET, SO_SNDBUF, 16 * 1024); /* it takes little at a time */
+    os_set_option(p2p_socket_handle(r->p.sock), SOL_SOCKET, SO_SNDBUF, 16 * 1024); /* takes little at a time */
     loop_settle(loop);
     r->base = memory_in_use();
 }
@@ -127,8 +127,8 @@ static bool stays_bounded(uint32_t length, bool shared, bool half_sent, slow_rea
     right = fill_and_drain(r, length, half_sent) && right;
     long after = (long)(memory_in_use() - r->base);
     print_message("%u B%s: queue %lu B, memory %lu B, after draining %+ld B%s\n", length,
-                  half_sent ? ", half sent" : "",
-                  (unsigned long)r->queued_peak, (unsigned long)r->memory_peak, after, right ? "" : ", wrong");
+                  half_sent ? ", half sent" : "", (unsigned long)r->queued_peak, (unsigned long)r->memory_peak, after,
+                  right ? "" : ", wrong");
     probe_close(&r->p);
     p2p_event_loop_free(r->p.loop);
     return right && after <= SPARES + 4096;
@@ -157,6 +157,65 @@ static void copied_output_stays_in_its_bound(void **state) {
 static void shared_output_stays_in_its_bound(void **state) {
     (void)state;
     a_queue_stays_in_its_bound(true, "shared");
+}
+
+/* ---- going on ---- */
+
+static p2p_event_loop_t *the_loop;
+
+static void give_up(p2p_timer_t *timer, void *user_data) {
+    (void)timer;
+    *(bool *)user_data = true;
+    p2p_event_loop_stop(the_loop);
+}
+
+static void stop(host *h, p2p_socket_t *sock, uint32_t length) {
+    (void)sock, (void)length;
+    p2p_event_loop_stop(h->loop);
+}
+
+static p2p_socket_t *receiver;
+
+static void note_receiver(host *h, p2p_socket_t *sock) {
+    (void)h;
+    receiver = sock;
+}
+
+/* Nothing else happens on the loop, so that nothing else makes it look. */
+static void what_is_queued_behind_a_send_without_room_leaves_by_itself(void **state) {
+    (void)state;
+    enum { LONG = 60000, SHORT = 100, PATIENCE_MS = 10000 };
+    static const uint8_t frame[] = { 0, 0, 0, 1, 'x' };
+    static uint8_t bytes[LONG];
+    unsigned sent = 0;
+    crowd c;
+    host h = { .joined = note_receiver, .hook = stop };
+    crowd_open(&c);
+    host_open(&h, NULL);
+    host_admit(&h, &c, 1);
+    raw_fill(bytes, LONG, 1);
+    for (; loop_stats(h.loop).output_queued == 0; sent++) { /* until there is no room for the end of one */
+        assert_int_equal(p2p_message_send_data(receiver, bytes, LONG), 0);
+        loop_settle(h.loop);
+    }
+    raw_fill(bytes, SHORT, 2);
+    assert_int_equal(p2p_message_send_data(receiver, bytes, SHORT), 0);
+
+    for (unsigned i = 0; i < sent; i++)
+        crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = LONG, .seed = 1 }, NULL);
+    crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = SHORT, .seed = 2 }, NULL);
+    crowd_begin(&c, (crowd_order){ .what = CROWD_SEND, .size = sizeof frame }, frame); /* wakes the loop in the end */
+    bool in_vain = false;
+    p2p_timer_t *patience = p2p_timer_create(h.loop, give_up, &in_vain);
+    the_loop = h.loop;
+    assert_int_equal(p2p_timer_start(patience, PATIENCE_MS * MS_NS, 0), 0);
+    p2p_event_loop_run(h.loop); /* single turns would hand over more between them */
+    unsigned whole = 0;
+    for (unsigned i = 0; !in_vain && i < sent + 2; i++) whole += crowd_result(&c) == 1;
+    host_close(&h);
+    crowd_close(&c);
+    goal(!in_vain && whole == sent + 2, "queue goes on: %u messages until the system is full, one behind, %s", sent,
+         in_vain ? "which stays" : "all arrive");
 }
 
 /* ---- one stored copy ---- */
@@ -198,14 +257,14 @@ static void a_message_to_many_is_stored_once(void **state) {
     free(all.members);
     goal(right == (int)peers && longest < SIZE / 2,
          "copies of %d B to %u sockets: %d whole, longest allocation meanwhile %lu B, at most +%lu B a socket", SIZE,
-         peers,
-         right, (unsigned long)longest, (unsigned long)(most / peers));
+         peers, right, (unsigned long)longest, (unsigned long)(most / peers));
 }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest cases[] = {
         GOAL("G-N7.copied", copied_output_stays_in_its_bound),
         GOAL("G-N7.shared", shared_output_stays_in_its_bound),
+        GOAL("goes_on", what_is_queued_behind_a_send_without_room_leaves_by_itself),
         GOAL("one_copy", a_message_to_many_is_stored_once),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
