@@ -104,7 +104,8 @@ typedef struct p2p_event_loop_options {
     int measure_callbacks;  /**< 1: stats.callback_max_ns is kept; two clock readings a dispatch */
 
     uint32_t max_message_size; /**< bytes of payload, sent or received; default 1 MiB */
-    uint32_t high_water;       /**< bytes queued from which a send is refused; default 256 KiB, at most 1 GiB */
+    uint32_t high_water;       /**< bytes of memory of queued output from which a send is refused; default 256 KiB, at
+                                    most 1 GiB */
     uint32_t low_water;        /**< bytes below which on_write runs again; default high_water / 4, at most high_water */
 
     uint32_t max_events;          /**< events taken in one wait; default 512 */
@@ -355,7 +356,7 @@ typedef struct p2p_loop_stats {
     uint64_t messages_in, messages_out; /**< delivered or taken; queued for sending */
     uint64_t sends_refused;             /**< P2P_ERR_QUEUE_FULL */
     uint64_t deadlines_passed;          /**< of sockets */
-    uint64_t output_queued;    /**< bytes queued now, all sockets */
+    uint64_t output_queued;    /**< bytes of memory of queued output now, all sockets */
     uint64_t timers_active;    /**< now */
     uint64_t watches;          /**< now */
     uint64_t remainders;       /**< closed sockets still writing, now */
