@@ -7,9 +7,9 @@
 
 /* ---- G-N8 ---- */
 
-enum { LONG = 60000 };
+enum { LONG_SIZE = 60000 };
 
-static const uint8_t bytes[LONG];
+static const uint8_t bytes[LONG_SIZE];
 
 static void reset_peer(probe *p) {
     raw_reset(p->fd);
@@ -48,7 +48,7 @@ static void fill(probe *p) {
     probe_open(p, p->loop, &probe_by_message);
     for (uint64_t queued = 0, before = 1; queued != before;) {
         before = queued;
-        while (p2p_message_send_data(p->sock, bytes, LONG) == 0) {
+        while (p2p_message_send_data(p->sock, bytes, LONG_SIZE) == 0) {
         }
         loop_settle(p->loop);
         queued = loop_stats(p->loop).output_queued;
@@ -79,12 +79,9 @@ static void a_reset_is_told_once_in_each_state(void **state) {
         const char *trace; /* before the case closes it */
         int error;
     } states[] = {
-        { "connecting", while_connecting, "c", P2P_ERR_REFUSED },
-        { "idle", while_idle, "e", P2P_ERR_RESET },
-        { "mid header", in_a_header, "e", P2P_ERR_RESET },
-        { "mid body", in_a_body, "e", P2P_ERR_RESET },
-        { "queue full", with_a_full_queue, "e", P2P_ERR_RESET },
-        { "in close", in_close, "x", P2P_ERR_RESET },
+        { "connecting", while_connecting, "c", P2P_ERR_REFUSED }, { "idle", while_idle, "e", P2P_ERR_RESET },
+        { "mid header", in_a_header, "e", P2P_ERR_RESET },        { "mid body", in_a_body, "e", P2P_ERR_RESET },
+        { "queue full", with_a_full_queue, "e", P2P_ERR_RESET },  { "in close", in_close, "x", P2P_ERR_RESET },
     };
     unsigned right = 0, closes = 0;
     p2p_event_loop_t *loop = loop_create(NULL);
@@ -206,8 +203,7 @@ static void the_last_message_before_a_close_arrives(void **state) {
     loop_settle(the_leaver.h.loop);
     host_close(&the_leaver.h);
     goal(came == closes && clean == closes, "G-N10 lastmsg: %u closes with unread input, %u lost, %u ended by RST",
-         closes,
-         closes - came, closes - clean);
+         closes, closes - came, closes - clean);
 }
 
 int main(int argc, char **argv) {

@@ -184,26 +184,26 @@ static void note_receiver(host *h, p2p_socket_t *sock) {
 /* Nothing else happens on the loop, so that nothing else makes it look. */
 static void what_is_queued_behind_a_send_without_room_leaves_by_itself(void **state) {
     (void)state;
-    enum { LONG = 60000, SHORT = 100, PATIENCE_MS = 10000 };
+    enum { LONG_SIZE = 60000, SHORT_SIZE = 100, PATIENCE_MS = 10000 };
     static const uint8_t frame[] = { 0, 0, 0, 1, 'x' };
-    static uint8_t bytes[LONG];
+    static uint8_t bytes[LONG_SIZE];
     unsigned sent = 0;
     crowd c;
     host h = { .joined = note_receiver, .hook = stop };
     crowd_open(&c);
     host_open(&h, NULL);
     host_admit(&h, &c, 1);
-    raw_fill(bytes, LONG, 1);
+    raw_fill(bytes, LONG_SIZE, 1);
     for (; loop_stats(h.loop).output_queued == 0; sent++) { /* until there is no room for the end of one */
-        assert_int_equal(p2p_message_send_data(receiver, bytes, LONG), 0);
+        assert_int_equal(p2p_message_send_data(receiver, bytes, LONG_SIZE), 0);
         loop_settle(h.loop);
     }
-    raw_fill(bytes, SHORT, 2);
-    assert_int_equal(p2p_message_send_data(receiver, bytes, SHORT), 0);
+    raw_fill(bytes, SHORT_SIZE, 2);
+    assert_int_equal(p2p_message_send_data(receiver, bytes, SHORT_SIZE), 0);
 
     for (unsigned i = 0; i < sent; i++)
-        crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = LONG, .seed = 1 }, NULL);
-    crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = SHORT, .seed = 2 }, NULL);
+        crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = LONG_SIZE, .seed = 1 }, NULL);
+    crowd_begin(&c, (crowd_order){ .what = CROWD_READ, .size = SHORT_SIZE, .seed = 2 }, NULL);
     crowd_begin(&c, (crowd_order){ .what = CROWD_SEND, .size = sizeof frame }, frame); /* wakes the loop in the end */
     bool in_vain = false;
     p2p_timer_t *patience = p2p_timer_create(h.loop, give_up, &in_vain);
