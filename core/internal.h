@@ -26,10 +26,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Kept out of line, so that the usual case beside it stays short. */
+/* Kept out of line, so that the usual case beside it stays short; what is usual with some backend, only apart. */
 #if defined(__GNUC__)
+#  define P2PI_APART __attribute__((noinline))
 #  define P2PI_UNUSUAL __attribute__((noinline, cold))
 #else
+#  define P2PI_APART
 #  define P2PI_UNUSUAL
 #endif
 

@@ -103,7 +103,7 @@ static int refusal(p2p_socket_t *sock, uint32_t length) {
     return P2P_ERR_QUEUE_FULL;
 }
 
-P2PI_UNUSUAL static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+P2PI_APART static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
     if (sock->type == P2P_UDP) return p2pi_datagram_send_message(sock, data, length);
     p2p_event_loop_t *loop = sock->loop;
     int result = refusal(sock, length);
@@ -172,7 +172,7 @@ static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     progressed(loop, sock);
 }
 
-P2PI_UNUSUAL static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+P2PI_APART static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     bool timed = sock->remainder || p2pi_deadline_begin(sock, P2P_DEADLINE_WRITE) == P2P_OK;
     p2pi_request *request = timed ? request_new(sock) : NULL;
     if (request == NULL) {
