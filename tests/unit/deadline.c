@@ -452,8 +452,8 @@ static void a_socket_that_could_not_be_added_has_no_deadline(void **state) {
     (void)state;
     p2p_event_loop_t *loop = loop_with(10, 0, 0);
     p2p_socket_t *sock = fake_connection();
-    mock_fail(MOCK_SET_INTEREST, 1, ENOSPC);
-    assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &callbacks, NULL), P2P_ERR_LIMIT);
+    mock_fail(MOCK_SET_INTEREST, 1, ENOBUFS);
+    assert_int_equal(p2p_event_loop_add_socket_with(loop, sock, &callbacks, NULL), P2P_ERR_NO_MEMORY);
     pass(loop, 100);
     p2p_socket_close(sock);
     pass(loop, 100);
