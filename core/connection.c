@@ -288,7 +288,10 @@ void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const 
 
 static void cannot_receive(p2p_socket_t *sock, int error) {
     p2pi_connection_end(sock, error);
-    p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+    if (sock->remainder)
+        p2pi_remainder_finish(sock);
+    else
+        p2pi_socket_tell(sock, P2PI_TELL_INPUT);
 }
 
 /* A message that was begun must end in time; the time counts while it is being received. */
@@ -333,7 +336,8 @@ int p2pi_connection_start(p2p_socket_t *sock) {
         p2pi_socket_tell(sock, P2PI_TELL_INPUT);
     }
     p2pi_output_schedule(sock);
-    return sock->end == 0 ? p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) : P2P_OK;
+    result = sock->end == 0 ? p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) : P2P_OK;
+    return result < 0 ? result : p2pi_drain_joined(sock);
 }
 
 /* A RECV event that came while the socket was leaving its loop. */

@@ -21,7 +21,6 @@ static uint32_t timeout_ms(const p2p_socket_t *sock, p2p_deadline_t which) {
     return own_ms != 0 ? own_ms : loops_timeout_ms(sock->loop, which);
 }
 
-/* No memory is tried once more by each message: to go on without the deadline would be no safer. */
 static void expire(p2p_socket_t *sock, p2p_deadline_t which) {
     sock->loop->stats.deadlines_passed++;
     bool connecting = sock->state == P2PI_STATE_CONNECTING && !sock->remainder; /* shut down meanwhile */

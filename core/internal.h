@@ -228,6 +228,7 @@ struct p2p_socket {
 p2p_socket_t *p2pi_socket_new(p2p_socket_type_t type, p2p_handle_t handle, p2pi_state state);
 int p2pi_socket_open(p2p_socket_t *sock, const p2p_address_t *family_of);
 int p2pi_socket_sync_mode(p2p_socket_t *sock);
+void p2pi_socket_forget_connection(p2p_socket_t *sock);
 void p2pi_socket_destroy(p2p_socket_t *sock);
 /* The socket's extras, made on the first call; NULL when there is no memory. */
 p2pi_extras *p2pi_socket_extras(p2p_socket_t *sock);
@@ -257,6 +258,7 @@ static inline bool p2pi_connect_is_attempt(const p2p_socket_t *sock) {
 void p2pi_connect_attempt_ended(p2p_socket_t *attempt);
 /* REFUSED when a connected handle talks to itself; `target` may be NULL. */
 int p2pi_connect_check_self(const p2p_sys_ops *sys, p2p_handle_t handle, const p2p_address_t *target);
+
 /* option.c */
 bool p2pi_option_is_set(const p2p_socket_t *sock, p2p_socket_option_t option);
 int p2pi_options_apply(const p2p_socket_t *sock);
@@ -334,6 +336,8 @@ void p2pi_remainder_finish(p2p_socket_t *sock);
 uint32_t p2pi_output_bytes(const p2p_socket_t *sock);
 void p2pi_shutdown_advance(p2p_socket_t *sock);
 void p2pi_drain_advance(p2p_event_loop_t *loop);
+/* A connection of a loop that is being drained is shut down, too, as soon as there is one. */
+int p2pi_drain_joined(p2p_socket_t *sock);
 
 /* deadline.c. begin: unless it runs. put_off: if it runs, from this turn's time on, for the price of a store. */
 int p2pi_deadline_start(p2p_socket_t *sock, p2p_deadline_t which);

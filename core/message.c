@@ -59,6 +59,7 @@ int p2pi_message_write_out(p2p_socket_t *sock) {
             int error = p2pi_fail_os(sys, written);
             if (error != P2P_ERR_WOULD_BLOCK) {
                 sock->output_error = (int8_t)error;
+                sock->lost = p2pi_output_bytes(sock);
                 p2pi_outbox_clear(&sock->out, NULL);
             }
             return error;

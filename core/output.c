@@ -272,8 +272,10 @@ void p2pi_output_detach(p2p_socket_t *sock) {
     if (sock->out.staged == 0) return;
     int result = unstage(sock);
     if (result == P2P_OK) return;
+    uint32_t lost = p2pi_output_bytes(sock);
     sock->output_error = (int8_t)result;
     p2pi_output_drop(sock);
+    sock->lost = lost;
 }
 
 void p2pi_output_drop(p2p_socket_t *sock) {
@@ -345,9 +347,11 @@ void p2pi_output_connected(p2p_socket_t *sock) {
     p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
     p2pi_output_schedule(sock);
     p2pi_shutdown_advance(sock);
-    if (sock->remainder)
+    if (sock->remainder) {
         p2pi_connection_pump(sock);
-    else if (p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) < 0)
+        return;
+    }
+    if (p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) < 0 || p2pi_drain_joined(sock) < 0)
         p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
     p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
 }
@@ -396,12 +400,9 @@ void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t re
     if (sock != NULL && !cancelled) sent(loop, sock, result);
 }
 
-/* Whatever an earlier connection left behind is over. */
 void p2pi_output_connecting(p2p_socket_t *sock) {
     sock->state = P2PI_STATE_CONNECTING;
-    sock->end = sock->output_error = 0;
-    sock->end_told = sock->ending = sock->shut = false;
-    if (sock->out.staged == 0) sock->lost = 0;
+    p2pi_socket_forget_connection(sock);
 }
 
 static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {

@@ -12,8 +12,10 @@ bool p2pi_remainder_wanted(const p2p_socket_t *sock) {
     if (sock->type == P2P_UDP) return false; /* datagrams are lost or not; nobody waits for an end */
     if (sock->state != P2PI_STATE_CONNECTED && sock->state != P2PI_STATE_CONNECTING) return false;
     if (sock->out.queued > 0) return true;
-    return sock->state == P2PI_STATE_CONNECTED && sock->end == 0 &&
-           (sock->output_error == 0 || sock->ending) && sock->has_sent && sock->loop->sys->unsent(sock->handle) != 0;
+    bool lives = sock->end == 0 && (sock->output_error == 0 || sock->ending);
+    bool deaf = sock->end == P2P_ERR_TOO_LONG; /* the answers to what came before are to arrive */
+    return sock->state == P2PI_STATE_CONNECTED && (lives || deaf) && sock->has_sent &&
+           sock->loop->sys->unsent(sock->handle) != 0;
 }
 
 void p2pi_remainder_timed_out(p2p_socket_t *sock) {

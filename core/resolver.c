@@ -172,6 +172,6 @@ void p2pi_lookups_fini(p2p_event_loop_t *loop, bool forked) {
         else
             p2pi_list_append(&lookups->running, link);
     }
-    while (!forked && atomic_load_explicit(&lookups->threads, memory_order_acquire) > 0) loop->sys->thread_rest();
+    while (atomic_load_explicit(&lookups->threads, memory_order_acquire) > 0 && !forked) loop->sys->thread_rest();
     while ((link = p2pi_list_pop(&lookups->running)) != NULL) p2pi_free(P2PI_CONTAINER(link, p2pi_lookup, link));
 }

@@ -88,6 +88,17 @@ void p2pi_drain_advance(p2p_event_loop_t *loop) {
     end_drain(loop, P2P_OK);
 }
 
+static void shut(p2p_socket_t *sock, uint32_t drain_ms) {
+    if (p2p_socket_shutdown(sock, drain_ms) != P2P_ERR_NO_MEMORY) return; /* what else fails is over anyway */
+    p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
+    p2pi_socket_tell(sock, P2PI_TELL_INPUT);
+}
+
+int p2pi_drain_joined(p2p_socket_t *sock) {
+    if (sock->loop->drain_end == NULL || sock->output_error != 0) return P2P_OK;
+    return p2p_socket_shutdown(sock, P2P_NO_TIMEOUT); /* the drain has its time */
+}
+
 int p2p_event_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
     if (loop == NULL) return p2pi_fail(P2P_ERR_INVALID);
     if (loop->drain_end != NULL) return p2pi_fail(P2P_ERR_ALREADY);
@@ -99,7 +110,7 @@ int p2p_event_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
         p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
         if (entry->kind == P2PI_LISTENER) p2pi_listener_rest(entry->owner);
         p2p_socket_t *sock = connection_at(loop, slot);
-        if (sock != NULL && !sock->closing) p2p_socket_shutdown(sock, drain_ms); /* one that failed is over anyway */
+        if (sock != NULL && !sock->closing) shut(sock, drain_ms);
     }
     return P2P_OK;
 }

@@ -190,6 +190,13 @@ p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener) {
     return sock;
 }
 
+/* Whatever an earlier connection left behind is over. */
+void p2pi_socket_forget_connection(p2p_socket_t *sock) {
+    sock->end = sock->output_error = 0;
+    sock->end_told = sock->ending = sock->shut = false;
+    if (sock->out.staged == 0) sock->lost = 0;
+}
+
 static int established(p2p_socket_t *sock, const p2p_address_t *peer) {
     int error = sock->type == P2P_TCP ? p2pi_connect_check_self(p2pi_sys(), sock->handle, peer) : P2P_OK;
     sock->state = error == P2P_OK ? P2PI_STATE_CONNECTED : P2PI_STATE_FRESH;
@@ -218,6 +225,7 @@ static int connect_outside(p2p_socket_t *sock, const p2p_address_t *address, boo
     const p2p_sys_ops *sys = p2pi_sys();
     int result = sock->loop == NULL ? p2pi_socket_sync_mode(sock) : P2P_OK;
     if (result < 0) return give_up_handle(sock, opened, result);
+    p2pi_socket_forget_connection(sock);
     result = sys->connect(sock->handle, address);
     if (result == 0) return established(sock, address);
     int error = sys->translate_error(-result);

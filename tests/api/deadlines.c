@@ -114,6 +114,33 @@ static void a_shutdown_outside_a_loop_sends_FIN(void **state) {
     os_close(listener);
 }
 
+static void a_shutdown_is_over_with_the_attempt_it_was_for(void **state) {
+    (void)state;
+    uint16_t port, closed_port;
+    probe p = { 0 };
+    char text[4];
+    p2p_handle_t listener = raw_listen(&port, 1), closed = raw_listen(&closed_port, 1);
+    os_close(closed);
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_add(&p, loop, p2p_socket_create(P2P_TCP), &probe_by_message);
+    assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", closed_port), 0);
+    assert_int_equal(p2p_message_send_data(p.sock, "lost", 4), 0);
+    assert_int_equal(p2p_socket_shutdown(p.sock, 0), 0);
+    RUN_UNTIL(loop, p.connects == 1);
+    assert_string_equal(p2p_error_name(p.connect_error), "P2P_ERR_REFUSED");
+    assert_int_equal(p2p_socket_unsent(p.sock), 8);
+    assert_int_equal(p2p_event_loop_remove_socket(loop, p.sock), 0);
+    assert_int_equal(p2p_socket_connect(p.sock, "127.0.0.1", port), 0);
+    assert_int_equal(p2p_socket_unsent(p.sock), 0);
+    assert_int_equal(p2p_message_send_data(p.sock, "sent", 4), 0);
+    p2p_handle_t peer = raw_accept(listener);
+    assert_int_equal(raw_recv_frame(peer, text, sizeof text), 4);
+    p2p_socket_close(p.sock);
+    os_close(peer);
+    os_close(listener);
+    p2p_event_loop_free(loop);
+}
+
 /* ---- draining a loop ---- */
 
 static void close_at_the_end(probe *p, char what) {
@@ -165,6 +192,7 @@ int main(int argc, char **argv) {
         CASE(a_peer_that_does_not_read_is_TIMED_OUT_and_the_loss_is_told),
         CASE(a_shutdown_gives_the_peer_everything_and_hears_it_out),
         CASE(a_shutdown_outside_a_loop_sends_FIN),
+        CASE(a_shutdown_is_over_with_the_attempt_it_was_for),
         CASE(a_drained_loop_ends_when_its_peers_have_everything),
         CASE(a_drained_loop_does_not_wait_for_ever),
     };

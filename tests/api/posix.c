@@ -439,9 +439,6 @@ static void free_without_threads(p2p_event_loop_t *loop) {
 /* The child has no threads: it must neither wait for one nor leave it anything to free. */
 static void a_child_frees_a_loop_whose_lookup_is_under_way(void **state) {
     (void)state;
-#if defined(__SANITIZE_THREAD__)
-    test_skip("ThreadSanitizer takes the threads that a forked child does not have for running ones");
-#endif
     uint16_t port;
     p2p_handle_t listener = raw_listen(&port, 1);
     p2p_event_loop_t *loop = loop_that_looks_up(port);

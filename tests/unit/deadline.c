@@ -460,6 +460,69 @@ static void a_socket_that_could_not_be_added_has_no_deadline(void **state) {
     p2p_event_loop_free(loop);
 }
 
+static void a_connection_that_joins_a_drained_loop_is_shut_down_too(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_event_loop_drain(loop, 1000), 0);
+    p2p_socket_t *late = add(loop, fake_connection());
+    assert_true(fake_at(p2p_socket_handle(late))->shut);
+    assert_int_equal(p2p_message_send_data(late, "x", 1), P2P_ERR_CLOSED);
+    p2p_socket_abort(late);
+    end(loop, sock);
+}
+
+static void no_memory_for_a_drain_ends_the_connection(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    memory_fail(3, true); /* room for timers, the drain's own, then the connection's record */
+    assert_int_equal(p2p_event_loop_drain(loop, P2P_NO_TIMEOUT), 0);
+    memory_fail(0, false);
+    p2p_event_loop_run(loop);
+    assert_int_equal(p2p_last_error(), 0);
+    EXPECT_SEEN("NO_MEMORY(none,0)");
+    end(loop, sock);
+}
+
+/* What was sent is with the system, the peer has not confirmed it: closing waits for that, and the peer's end. */
+static p2p_socket_t *add_unconfirmed(p2p_event_loop_t *loop) {
+    p2p_socket_t *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_message_send_data(sock, "answer", 6), 0);
+    mock_turn(loop);
+    fake_at(p2p_socket_handle(sock))->unconfirmed = true;
+    return sock;
+}
+
+static void a_closed_connection_that_cannot_be_received_from_again_ends_at_once(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(MOCK_RECEIVE, NULL);
+    p2p_socket_t *sock = add_unconfirmed(loop);
+    assert_int_equal(p2p_socket_pause(sock), 0);
+    mock_turn(loop);
+    seen();
+    mock_fail(MOCK_RECV_START, 1, ENOBUFS);
+    p2p_socket_close(sock);
+    mock_turn(loop);
+    assert_string_equal(strstr(seen(), "closed"), "closed(NO_MEMORY,none,0)");
+    p2p_event_loop_free(loop);
+}
+
+static void answers_before_a_header_that_claims_too_much_outlast_the_close(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add_unconfirmed(loop);
+    fake_socket *fake = fake_at(p2p_socket_handle(sock));
+    receive(loop, sock, "\xff\xff\xff\xff more", 9);
+    assert_string_equal(strstr(seen(), "TOO_LONG"), "TOO_LONG(none,0)");
+    p2p_socket_close(sock);
+    mock_turn(loop);
+    assert_true(fake->open && fake->shut && !fake->reset);
+    pass(loop, 5000);
+    assert_string_equal(strstr(seen(), "closed"), "closed(TOO_LONG,drain,0)");
+    p2p_event_loop_free(loop);
+}
+
 static void no_memory_for_a_deadline_ends_what_needs_it(void **state) {
     (void)state;
     p2p_event_loop_t *loop = loop_with(0, 1000, 0);
@@ -497,6 +560,10 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_shutdowns_time_is_not_that_of_a_later_close),
         MOCK_CASE(a_timeout_can_be_set_while_there_was_none),
         MOCK_CASE(a_socket_that_could_not_be_added_has_no_deadline),
+        MOCK_CASE(a_connection_that_joins_a_drained_loop_is_shut_down_too),
+        MOCK_CASE(no_memory_for_a_drain_ends_the_connection),
+        MOCK_CASE(a_closed_connection_that_cannot_be_received_from_again_ends_at_once),
+        MOCK_CASE(answers_before_a_header_that_claims_too_much_outlast_the_close),
         MOCK_CASE(no_memory_for_a_deadline_ends_what_needs_it),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
