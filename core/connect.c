@@ -121,7 +121,7 @@ static int attempt_start(p2pi_connect *c, const p2p_address_t *address) {
         sock->handle = P2P_INVALID_HANDLE;
     }
     int result = p2pi_socket_open(attempt, address);
-    if (result == P2P_OK) result = p2pi_output_connect(attempt, address);
+    if (result == P2P_OK) result = p2pi_connecting_begin(attempt, address);
     if (result < 0) end_attempt(c, attempt);
     return result;
 }
@@ -142,7 +142,7 @@ static void advance(p2pi_connect *c) {
         }
         note_error(&c->error, result);
     }
-    if (c->attempt_count == 0) p2pi_output_connect_failed(c->socket, c->error); /* releases all this */
+    if (c->attempt_count == 0) p2pi_connecting_failed(c->socket, c->error); /* releases all this */
 }
 
 static void on_stagger(p2p_timer_t *timer, void *user_data) {
@@ -162,7 +162,7 @@ static void succeed(p2pi_connect *c, p2p_socket_t *attempt) {
     sock->is_nonblocking = attempt->is_nonblocking;
     attempt->handle = P2P_INVALID_HANDLE;
     release(c);
-    p2pi_output_connected(sock);
+    p2pi_connecting_succeeded(sock);
 }
 
 void p2pi_connect_attempt_ended(p2p_socket_t *attempt) {
@@ -191,7 +191,7 @@ static void fix_peer(p2pi_connect *c) {
         }
         note_error(&c->error, result);
     }
-    p2pi_output_connect_failed(sock, c->error);
+    p2pi_connecting_failed(sock, c->error);
 }
 
 static void on_addresses(void *owner) {
@@ -205,7 +205,7 @@ static void on_addresses(void *owner) {
     }
     if (result >= 0 && sock->handle != P2P_INVALID_HANDLE) result = keep_one(c);
     if (result < 0) {
-        p2pi_output_connect_failed(sock, result);
+        p2pi_connecting_failed(sock, result);
         return;
     }
     p2pi_connect_interleave(c->lookup->addresses, c->count);
@@ -229,7 +229,7 @@ int p2pi_connect_start(p2p_socket_t *sock, const char *name, uint16_t port) {
         return p2p_last_error();
     }
     extras->connect = c;
-    if (sock->type == P2P_TCP) p2pi_output_connecting(sock); /* the others go on as they are until then */
+    if (sock->type == P2P_TCP) p2pi_connecting_reset(sock); /* the others go on as they are until then */
     return P2P_OK;
 }
 

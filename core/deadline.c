@@ -25,7 +25,7 @@ static void expire(p2p_socket_t *sock, p2p_deadline_t which) {
     sock->loop->stats.deadlines_passed++;
     bool connecting = sock->state == P2PI_STATE_CONNECTING && !sock->remainder; /* shut down meanwhile */
     if (which == P2P_DEADLINE_CONNECT || connecting) {
-        p2pi_output_connect_failed(sock, P2P_ERR_TIMED_OUT);
+        p2pi_connecting_failed(sock, P2P_ERR_TIMED_OUT);
     } else if (sock->remainder) {
         p2pi_remainder_timed_out(sock);
     } else if (sock->end != 0) {

@@ -28,7 +28,7 @@ static void interest_failed(p2pi_entry *entry, int error) {
     }
     p2p_socket_t *sock = entry->owner;
     if (sock->state == P2PI_STATE_CONNECTING) {
-        p2pi_output_connect_failed(sock, error);
+        p2pi_connecting_failed(sock, error);
     } else if (entry->kind == P2PI_CONNECTION) {
         p2pi_connection_end(sock, error);
         if (sock->remainder)

@@ -1,45 +1,11 @@
 /*
- * Message mode, the output side, and connecting. What a turn queued on a socket leaves in one write: straight from the
+ * Message mode, the output side. What a turn queued on a socket leaves in one write: straight from the
  * stage, or as a request to the backend, which completes by OP_DONE. No user callback runs from here: what there
  * is to tell is left to the next turn.
  */
 #include "internal.h"
 
 #include <string.h>
-
-static p2pi_request *request_alloc(p2p_event_loop_t *loop) {
-    p2pi_request *request = p2pi_alloc_zeroed(sizeof *request + loop->ops.op_state_size);
-    if (request != NULL) request->op.state = request + 1;
-    return request;
-}
-
-static p2pi_request *request_new(p2p_socket_t *sock) {
-    p2p_event_loop_t *loop = sock->loop;
-    p2pi_request *request = loop->requests;
-    if (request != NULL)
-        loop->requests = request->next;
-    else if ((request = request_alloc(loop)) == NULL)
-        return NULL;
-    if (loop->ops.op_state_size > 0) memset(request->op.state, 0, loop->ops.op_state_size);
-    request->op.io = &sock->entry->io;
-    request->socket = sock;
-    sock->request = request;
-    p2pi_list_append(&loop->in_flight, &request->in_flight);
-    return request;
-}
-
-/* Spare requests are kept as request_new wants them. */
-static void request_free(p2p_event_loop_t *loop, p2pi_request *request) {
-    p2pi_list_remove(&request->in_flight);
-    if (request->orphan.first != NULL) p2pi_outbox_clear(&request->orphan, &loop->chunks);
-    if (request->is_connect) {
-        request->op.address = NULL;
-        request->is_connect = false;
-    }
-    request->cancelled = false;
-    request->next = loop->requests;
-    loop->requests = request;
-}
 
 void p2pi_output_schedule(p2p_socket_t *sock) {
     if (sock->request != NULL && !sock->request->is_connect) sock->request->op.flags = 0; /* it is waited for */
@@ -157,7 +123,7 @@ P2PI_UNUSUAL static void progressed(p2p_event_loop_t *loop, p2p_socket_t *sock) 
     }
 }
 
-static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
+void p2pi_output_sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
     if (result < 0) {
         p2pi_output_fail(sock, loop->sys->translate_error((int)-result));
         return;
@@ -174,7 +140,7 @@ static void sent(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result) {
 
 P2PI_APART static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     bool timed = sock->remainder || p2pi_deadline_begin(sock, P2P_DEADLINE_WRITE) == P2P_OK;
-    p2pi_request *request = timed ? request_new(sock) : NULL;
+    p2pi_request *request = timed ? p2pi_request_new(sock) : NULL;
     if (request == NULL) {
         p2pi_output_fail(sock, P2P_ERR_NO_MEMORY);
         return;
@@ -186,7 +152,7 @@ P2PI_APART static void send_chunks(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     int result = loop->ops.send(loop->backend, &request->op);
     if (result < 0) {
         sock->request = NULL;
-        request_free(loop, request);
+        p2pi_request_free(loop, request);
         p2pi_output_fail(sock, p2pi_fail_os(loop->sys, result));
     }
     p2pi_request_drain(loop);
@@ -234,16 +200,6 @@ void p2pi_output_flush(p2p_event_loop_t *loop) {
             send_chunks(loop, sock);
     }
     loop->stage.used = 0; /* whoever had staged something was in the list */
-}
-
-/* Hand over what the emulation has completed. */
-void p2pi_request_drain(p2p_event_loop_t *loop) {
-    while (loop->done_first != NULL) {
-        p2pi_request *request = loop->done_first;
-        loop->done_first = request->next;
-        if (loop->done_first == NULL) loop->done_last = &loop->done_first;
-        p2pi_request_done(loop, request, request->result);
-    }
 }
 
 /* ---- letting go ----------------------------------------------------------------------------------------- */
@@ -313,140 +269,4 @@ void p2pi_output_fail(p2p_socket_t *sock, int error) {
         p2pi_remainder_advance(sock);
     else
         p2pi_socket_tell(sock, tell ? P2PI_TELL_INPUT | P2PI_TELL_ERROR : P2PI_TELL_INPUT);
-}
-
-void p2pi_output_connect_failed(p2p_socket_t *sock, int error) {
-    p2pi_connect_cancel(sock);
-    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
-    if (sock->type == P2P_UDP || p2pi_connect_is_attempt(sock)) { /* goes on as it is; is closed when told */
-        sock->connect_error = (int8_t)error;
-        if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
-        return;
-    }
-    if (!sock->remainder) sock->state = P2PI_STATE_FRESH; /* nothing to be handed back; may be tried again */
-    p2pi_output_abandon(sock);
-    if (sock->remainder) {
-        sock->output_error = (int8_t)error;
-        p2pi_remainder_finish(sock);
-        return;
-    }
-    sock->connect_error = (int8_t)error;
-    sock->held &= (uint8_t)~P2PI_HELD_FULL;
-    if (sock->handle != sock->entry->io.handle) sock->loop->sys->close(sock->handle); /* bound, and no name found */
-    sock->entry = p2pi_entry_renew(sock->entry, true);
-    sock->handle = P2P_INVALID_HANDLE;
-    if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
-}
-
-void p2pi_output_connected(p2p_socket_t *sock) {
-    sock->state = P2PI_STATE_CONNECTED;
-    if (p2pi_connect_is_attempt(sock)) {
-        p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
-        return;
-    }
-    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
-    p2pi_output_schedule(sock);
-    p2pi_shutdown_advance(sock);
-    if (sock->remainder) {
-        p2pi_connection_pump(sock);
-        return;
-    }
-    if (p2pi_deadline_start(sock, P2P_DEADLINE_IDLE) < 0 || p2pi_drain_joined(sock) < 0)
-        p2pi_connection_end(sock, P2P_ERR_NO_MEMORY);
-    p2pi_socket_tell(sock, P2PI_TELL_CONNECT | P2PI_TELL_INPUT);
-}
-
-/* A socket leaves its loop while it connects. Its owner may go on with the attempt, so there must be one, and what has
- * become of it must not be lost: a backend may not have begun, or have taken the system's answer. */
-static void hand_back_attempt(p2p_event_loop_t *loop, p2p_socket_t *sock, const p2p_address_t *address,
-                              int64_t result) {
-    int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
-    if (error == P2P_ERR_CANCELLED && address != NULL) {
-        result = loop->sys->set_nonblocking(sock->handle, 1);
-        if (result == 0) sock->is_nonblocking = true; /* remove_socket restores the mode asked for */
-        if (result == 0) result = loop->sys->connect(sock->handle, address);
-        error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
-    }
-    if (error != 0 && error != P2P_ERR_ALREADY && error != P2P_ERR_CANCELLED) sock->connect_error = (int8_t)error;
-}
-
-P2PI_UNUSUAL static void connect_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
-    p2p_socket_t *sock = request->socket;
-    bool cancelled = request->cancelled; /* by close or remove */
-    int error = result < 0 ? loop->sys->translate_error((int)-result) : 0;
-    if (sock != NULL && !cancelled && error == 0)
-        error = p2pi_connect_check_self(loop->sys, sock->handle, request->op.address);
-    if (sock != NULL && cancelled && !sock->closing && sock->state == P2PI_STATE_CONNECTING)
-        hand_back_attempt(loop, sock, request->op.address, result);
-    if (sock != NULL) sock->request = NULL;
-    request_free(loop, request);
-    if (sock == NULL || cancelled) return;
-    if (error != 0)
-        p2pi_output_connect_failed(sock, error);
-    else
-        p2pi_output_connected(sock);
-}
-
-/* OP_DONE. */
-void p2pi_request_done(p2p_event_loop_t *loop, p2pi_request *request, int64_t result) {
-    p2p_socket_t *sock = request->socket;
-    if (request->is_connect) {
-        connect_done(loop, request, result);
-        return;
-    }
-    bool cancelled = request->cancelled && result < 0; /* by close or remove */
-    if (sock != NULL) sock->request = NULL;
-    request_free(loop, request);
-    if (sock != NULL && !cancelled) sent(loop, sock, result);
-}
-
-void p2pi_output_connecting(p2p_socket_t *sock) {
-    sock->state = P2PI_STATE_CONNECTING;
-    p2pi_socket_forget_connection(sock);
-}
-
-static int start_connect(p2p_socket_t *sock, const p2p_address_t *address) {
-    p2p_event_loop_t *loop = sock->loop;
-    bool timed_by_other = sock->remainder || p2pi_connect_is_attempt(sock);
-    int timed = timed_by_other ? P2P_OK : p2pi_deadline_start(sock, P2P_DEADLINE_CONNECT);
-    if (timed < 0) return timed;
-    p2pi_request *request = request_new(sock);
-    if (request == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
-    request->is_connect = true;
-    request->op.iov = NULL;
-    if (address != NULL) {
-        request->u.address = *address;
-        request->op.address = &request->u.address;
-    }
-    int result = loop->ops.connect(loop->backend, &request->op);
-    if (result >= 0) return P2P_OK;
-    sock->request = NULL;
-    request_free(loop, request);
-    return p2pi_fail_os(loop->sys, result);
-}
-
-/* Connect a registered socket; address NULL: the attempt has begun already, p2pi_socket_register attaches it. */
-int p2pi_output_connect(p2p_socket_t *sock, const p2p_address_t *address) {
-    if (address == NULL && sock->connect_error != 0) { /* adopted, and failed already */
-        p2pi_output_connect_failed(sock, sock->connect_error);
-        return P2P_OK;
-    }
-    if (address == NULL) return start_connect(sock, NULL);
-    p2pi_entry *entry = sock->entry;
-    p2pi_connection_enter(entry);
-    int result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
-    p2pi_state before = (p2pi_state)sock->state;
-    p2pi_output_connecting(sock);
-    if (result == P2P_OK) result = start_connect(sock, address);
-    if (result == P2P_OK) result = p2pi_entry_apply(entry);
-    sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;
-    if (result == P2P_OK) {
-        p2pi_request_drain(sock->loop);
-        return P2P_OK;
-    }
-    p2pi_output_abandon(sock);
-    p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT); /* the error is the answer */
-    sock->state = (uint8_t)before;
-    sock->entry = p2pi_entry_renew(entry, false);
-    return result;
 }

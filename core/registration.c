@@ -17,7 +17,7 @@ static int start(p2p_socket_t *sock) {
         case P2PI_LISTENER: return p2pi_listener_start(sock);
         case P2PI_DATAGRAM: return p2pi_datagram_start(sock);
         default:
-            return sock->state == P2PI_STATE_CONNECTING ? p2pi_output_connect(sock, NULL)
+            return sock->state == P2PI_STATE_CONNECTING ? p2pi_connecting_begin(sock, NULL)
                                                         : p2pi_connection_start(sock);
     }
 }
