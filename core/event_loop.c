@@ -208,6 +208,7 @@ int p2p_event_loop_next_timeout(p2p_event_loop_t *loop) {
     int result = bind_thread(loop);
     if (result < 0) return result;
     flush(loop);
+    if (loop->drain_end != NULL) p2pi_drain_advance(loop);
     if (!loop->running) submit(loop);
     int64_t limit_ns = wait_limit(loop, -1);
     if (limit_ns < 0) return -1;

@@ -45,9 +45,10 @@ int p2pi_listener_start(p2p_socket_t *sock) {
     listener->resume = p2pi_timer_create_private(loop, on_resume, sock);
     if (listener->resume == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     listener->socket = sock;
+    listener->paused = loop->drain_end != NULL; /* for good */
     bool full = p2pi_connections_full(loop);
     if (listener->waiting_count > 0 || full) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* left over; or to be told */
-    if (full || sock->held != 0) return P2P_OK;
+    if (full || sock->held != 0 || listener->paused) return P2P_OK;
     int result = loop->ops.accept_start(loop->backend, &sock->entry->io);
     if (result < 0) return p2pi_fail_os(loop->sys, result);
     listener->accepting = true;
@@ -196,9 +197,9 @@ static void pause(p2p_event_loop_t *loop, p2p_socket_t *sock, int error) {
     p2pi_listener *listener = sock->in.listener;
     p2pi_log(P2P_LOG_WARNING, "accept: %s; resting for %u ms", p2p_error_name(error),
              (unsigned)loop->options.accept_pause_ms);
+    if (!listener->paused) p2p_timer_start(listener->resume, loop->options.accept_pause_ms * P2P_NS_PER_MS, 0);
     listener->paused = true;
     set_accepting(sock, false);
-    p2p_timer_start(listener->resume, loop->options.accept_pause_ms * P2P_NS_PER_MS, 0);
     p2pi_socket_pin(sock);
     p2pi_tell_error(loop, sock, error);
     p2pi_socket_unpin(sock);

@@ -75,17 +75,21 @@ static void end_drain(p2p_event_loop_t *loop, int error) {
     p2p_event_loop_stop(loop);
 }
 
+static bool all_over(p2p_event_loop_t *loop) {
+    for (size_t slot = 0; slot < loop->registry.size; slot++) {
+        p2p_socket_t *sock = connection_at(loop, slot);
+        if (sock != NULL && !is_over(sock)) return false;
+    }
+    return true;
+}
+
 static void on_drain_end(p2p_timer_t *timer, void *user_data) {
     (void)timer;
-    end_drain(user_data, P2P_ERR_TIMED_OUT);
+    end_drain(user_data, all_over(user_data) ? P2P_OK : P2P_ERR_TIMED_OUT);
 }
 
 void p2pi_drain_advance(p2p_event_loop_t *loop) {
-    for (size_t slot = 0; slot < loop->registry.size; slot++) {
-        p2p_socket_t *sock = connection_at(loop, slot);
-        if (sock != NULL && !is_over(sock)) return;
-    }
-    end_drain(loop, P2P_OK);
+    if (all_over(loop)) end_drain(loop, P2P_OK);
 }
 
 static void shut(p2p_socket_t *sock, uint32_t drain_ms) {

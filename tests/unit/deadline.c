@@ -472,6 +472,65 @@ static void a_connection_that_joins_a_drained_loop_is_shut_down_too(void **state
     end(loop, sock);
 }
 
+static void a_listener_that_joins_a_drained_loop_accepts_nobody(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(MOCK_ACCEPT, NULL);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_event_loop_drain(loop, 1000), 0);
+    journal_take();
+    p2p_socket_t *late = fake_listener();
+    assert_int_equal(p2p_event_loop_add_socket_with(loop, late, &callbacks, NULL), 0);
+    mock_turn(loop);
+    assert_null(strstr(journal_take(), "accept_start"));
+    p2p_socket_close(late);
+    end(loop, sock);
+}
+
+/* The error was on its way when the drain began. */
+static void a_listener_that_rests_for_a_drain_does_not_try_again(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.accept_pause_ms = 100;
+    p2p_event_loop_t *loop = mock_loop(MOCK_ACCEPT, &options);
+    p2p_socket_t *listener = add(loop, fake_listener()), *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_event_loop_drain(loop, 1000), 0);
+    mock_accept_error(mock_token(p2p_socket_handle(listener)), EMFILE, 0);
+    journal_take();
+    pass(loop, 200);
+    assert_null(strstr(journal_take(), "accept_start"));
+    p2p_socket_close(listener);
+    end(loop, sock);
+}
+
+/* A foreign loop asks how long to wait: not until the drain's time is over, when there is nothing left to drain. */
+static void next_timeout_notices_that_a_drain_is_over(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_event_loop_drain(loop, 1000), 0);
+    assert_int_equal(p2p_event_loop_next_timeout(loop), 1000);
+    fake_at(p2p_socket_handle(sock))->input_end = true;
+    mock_ready(p2p_socket_handle(sock), P2P_IN);
+    mock_turn(loop);
+    assert_int_equal(p2p_event_loop_next_timeout(loop), 0);
+    mock_turn(loop); /* fails the case if the drain was not in time */
+    end(loop, sock);
+}
+
+/* The turn that told the last end took long, and the next one begins with timers. */
+static void a_drain_that_was_over_in_time_is_not_TIMED_OUT(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add(loop, fake_connection());
+    assert_int_equal(p2p_event_loop_drain(loop, 1000), 0);
+    fake_at(p2p_socket_handle(sock))->input_end = true;
+    mock_ready(p2p_socket_handle(sock), P2P_IN);
+    mock_turn(loop);
+    fake_clock_ns += 1000 * (int64_t)P2P_NS_PER_MS;
+    mock_turn(loop);
+    end(loop, sock);
+}
+
 static void no_memory_for_a_drain_ends_the_connection(void **state) {
     (void)state;
     p2p_event_loop_t *loop = mock_loop(0, NULL);
@@ -561,6 +620,10 @@ int main(int argc, char **argv) {
         MOCK_CASE(a_timeout_can_be_set_while_there_was_none),
         MOCK_CASE(a_socket_that_could_not_be_added_has_no_deadline),
         MOCK_CASE(a_connection_that_joins_a_drained_loop_is_shut_down_too),
+        MOCK_CASE(a_listener_that_joins_a_drained_loop_accepts_nobody),
+        MOCK_CASE(a_listener_that_rests_for_a_drain_does_not_try_again),
+        MOCK_CASE(next_timeout_notices_that_a_drain_is_over),
+        MOCK_CASE(a_drain_that_was_over_in_time_is_not_TIMED_OUT),
         MOCK_CASE(no_memory_for_a_drain_ends_the_connection),
         MOCK_CASE(a_closed_connection_that_cannot_be_received_from_again_ends_at_once),
         MOCK_CASE(answers_before_a_header_that_claims_too_much_outlast_the_close),
