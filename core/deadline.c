@@ -119,10 +119,11 @@ void p2pi_deadlines_end(p2p_socket_t *sock) {
 /* Whether it would be running, had it not been P2P_NO_TIMEOUT. */
 static bool applies(const p2p_socket_t *sock, p2p_deadline_t which) {
     bool connected = sock->state == P2PI_STATE_CONNECTED && sock->type == P2P_TCP && sock->end == 0;
+    bool begun = sock->in.inbox != NULL || (sock->held & P2PI_HELD_HALF_OPEN) != 0;
     switch (which) {
         case P2P_DEADLINE_CONNECT: return sock->state == P2PI_STATE_CONNECTING || sock->extras->connect != NULL;
         case P2P_DEADLINE_IDLE: return connected;
-        case P2P_DEADLINE_READ: return connected && sock->receiving && sock->in.inbox != NULL;
+        case P2P_DEADLINE_READ: return connected && sock->receiving && begun;
         case P2P_DEADLINE_WRITE: return sock->request != NULL && !sock->request->is_connect;
         default: return sock->ending && !sock->shut;
     }

@@ -71,12 +71,23 @@ static void grow(p2pi_limits *limits) {
     p2pi_free(old);
 }
 
+/* Where nobody is counted there is no table. */
+static void drop_empty(p2pi_limits *limits) {
+    if (limits->address_count > 0) return;
+    p2pi_free(limits->buckets);
+    limits->buckets = NULL;
+    limits->bucket_count = 0;
+}
+
 p2pi_address *p2pi_address_enter(p2pi_limits *limits, const uint8_t *key, uint8_t length) {
     if (limits->address_count == limits->bucket_count) grow(limits);
     p2pi_address **place = limits->bucket_count > 0 ? place_of(limits, key, length) : NULL;
     if (place != NULL && *place == NULL) {
         *place = p2pi_alloc_zeroed(sizeof **place);
-        if (*place == NULL) return NULL;
+        if (*place == NULL) {
+            drop_empty(limits);
+            return NULL;
+        }
         (*place)->key_length = length;
         memcpy((*place)->key, key, length);
         limits->address_count++;
@@ -91,10 +102,8 @@ void p2pi_address_leave(p2pi_limits *limits, p2pi_address *address) {
     p2pi_address **place = place_of(limits, address->key, address->key_length);
     *place = address->next;
     p2pi_free(address);
-    if (--limits->address_count > 0) return;
-    p2pi_free(limits->buckets);
-    limits->buckets = NULL;
-    limits->bucket_count = 0;
+    limits->address_count--;
+    drop_empty(limits);
 }
 
 uint32_t p2pi_address_connections(const p2pi_limits *limits, const uint8_t *key, uint8_t length) {
@@ -140,6 +149,7 @@ static int half_open_begin(p2p_socket_t *sock) {
     sock->extras->socket = sock;
     p2pi_list_append(&limits->half_open, &sock->extras->half_open);
     limits->half_open_count++;
+    if ((sock->held & P2PI_HELD_PAUSED) != 0) return P2P_OK; /* its time comes with resuming */
     return p2pi_deadline_begin(sock, P2P_DEADLINE_READ); /* nothing is begun, and yet it must end */
 }
 

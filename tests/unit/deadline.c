@@ -544,6 +544,48 @@ static void no_memory_for_a_drain_ends_the_connection(void **state) {
     end(loop, sock);
 }
 
+static p2p_socket_t *accepted(void) {
+    p2p_socket_t *listener = fake_listener();
+    fake_at(p2p_socket_handle(listener))->backlog_length = 1;
+    p2p_socket_t *sock = p2p_socket_accept(listener);
+    assert_non_null(sock);
+    p2p_socket_close(listener);
+    return sock;
+}
+
+static void a_half_open_connection_that_was_paused_has_its_time_from_when_it_is_read(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.max_half_open = 1;
+    options.read_timeout_ms = 1000;
+    p2p_event_loop_t *loop = mock_loop(0, &options);
+    p2p_socket_t *sock = accepted();
+    assert_int_equal(p2p_socket_pause(sock), 0);
+    add(loop, sock);
+    pass(loop, 1500);
+    assert_int_equal(p2p_socket_resume(sock), 0);
+    pass(loop, 999);
+    EXPECT_SEEN("");
+    pass(loop, 1);
+    EXPECT_SEEN("TIMED_OUT(read,0)");
+    end(loop, sock);
+}
+
+static void a_half_open_connection_can_be_given_a_read_deadline_where_the_loop_has_none(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.max_half_open = 1;
+    options.read_timeout_ms = P2P_NO_TIMEOUT;
+    p2p_event_loop_t *loop = mock_loop(0, &options);
+    p2p_socket_t *sock = add(loop, accepted());
+    assert_int_equal(p2p_socket_set_timeout(sock, P2P_DEADLINE_READ, 1000), 0);
+    pass(loop, 999);
+    EXPECT_SEEN("");
+    pass(loop, 1);
+    EXPECT_SEEN("TIMED_OUT(read,0)");
+    end(loop, sock);
+}
+
 /* What was sent is with the system, the peer has not confirmed it: closing waits for that, and the peer's end. */
 static p2p_socket_t *add_unconfirmed(p2p_event_loop_t *loop) {
     p2p_socket_t *sock = add(loop, fake_connection());
@@ -625,6 +667,8 @@ int main(int argc, char **argv) {
         MOCK_CASE(next_timeout_notices_that_a_drain_is_over),
         MOCK_CASE(a_drain_that_was_over_in_time_is_not_TIMED_OUT),
         MOCK_CASE(no_memory_for_a_drain_ends_the_connection),
+        MOCK_CASE(a_half_open_connection_that_was_paused_has_its_time_from_when_it_is_read),
+        MOCK_CASE(a_half_open_connection_can_be_given_a_read_deadline_where_the_loop_has_none),
         MOCK_CASE(a_closed_connection_that_cannot_be_received_from_again_ends_at_once),
         MOCK_CASE(answers_before_a_header_that_claims_too_much_outlast_the_close),
         MOCK_CASE(no_memory_for_a_deadline_ends_what_needs_it),
