@@ -112,15 +112,22 @@ static p2p_socket_t *attempt_new(p2pi_connect *c) {
     return attempt;
 }
 
-static int attempt_start(p2pi_connect *c, const p2p_address_t *address) {
-    p2p_socket_t *attempt = attempt_new(c), *sock = c->socket;
-    if (attempt == NULL) return P2P_ERR_NO_MEMORY;
-    if (sock->handle != P2P_INVALID_HANDLE) { /* bound */
-        attempt->handle = sock->handle;
-        attempt->is_nonblocking = sock->is_nonblocking;
-        sock->handle = P2P_INVALID_HANDLE;
+/* A handle with the user's options; of a bound socket its own, which has them. */
+static int attempt_open(p2p_socket_t *attempt, p2p_socket_t *sock, const p2p_address_t *address) {
+    if (sock->handle == P2P_INVALID_HANDLE) {
+        int result = p2pi_socket_open(attempt, address);
+        return result < 0 ? result : p2pi_options_apply(sock, attempt->handle);
     }
-    int result = p2pi_socket_open(attempt, address);
+    attempt->handle = sock->handle;
+    attempt->is_nonblocking = sock->is_nonblocking;
+    sock->handle = P2P_INVALID_HANDLE;
+    return P2P_OK;
+}
+
+static int attempt_start(p2pi_connect *c, const p2p_address_t *address) {
+    p2p_socket_t *attempt = attempt_new(c);
+    if (attempt == NULL) return P2P_ERR_NO_MEMORY;
+    int result = attempt_open(attempt, c->socket, address);
     if (result == P2P_OK) result = p2pi_connecting_begin(attempt, address);
     if (result < 0) end_attempt(c, attempt);
     return result;
@@ -161,6 +168,7 @@ static void succeed(p2pi_connect *c, p2p_socket_t *attempt) {
     sock->handle = attempt->handle;
     sock->is_nonblocking = attempt->is_nonblocking;
     attempt->handle = P2P_INVALID_HANDLE;
+    p2pi_options_apply(sock, sock->handle); /* those set since; one that is too late now stays as it is */
     release(c);
     p2pi_connecting_succeeded(sock);
 }

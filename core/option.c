@@ -41,10 +41,10 @@ bool p2pi_option_is_set(const p2p_socket_t *sock, p2p_socket_option_t option) {
     return sock->extras != NULL && (sock->extras->options_set & (1u << (option - 1))) != 0;
 }
 
-int p2pi_options_apply(const p2p_socket_t *sock) {
+int p2pi_options_apply(const p2p_socket_t *sock, p2p_handle_t handle) {
     for (int option = P2P_OPTION_NODELAY; option <= P2P_OPTION_BROADCAST; option++) {
         if (!p2pi_option_is_set(sock, (p2p_socket_option_t)option)) continue;
-        int result = p2pi_sys()->set_option(sock->handle, facts[option - 1].sys, sock->extras->options[option - 1]);
+        int result = p2pi_sys()->set_option(handle, facts[option - 1].sys, sock->extras->options[option - 1]);
         if (result < 0) return p2pi_fail_os(p2pi_sys(), result);
     }
     return P2P_OK;

@@ -6,7 +6,7 @@
 
 #include <p2pnet/sys.h>
 
-#define P2PI_NAME_MAX 253u     /* RFC 1035: 255 bytes, as it is sent */
+#define P2PI_NAME_MAX 253u     /* RFC 1035: 255 bytes, as it is sent. A dot may follow */
 #define P2PI_ADDRESSES_MAX 32u /* of one name */
 #define P2PI_LOOKUPS_MAX 8u    /* threads at a time, a loop */
 
@@ -27,7 +27,7 @@ typedef struct p2pi_lookup {
     p2p_allocator allocator;
     int (*resolve)(const char *name, uint16_t port, p2p_socket_type_t type, p2p_address_t *out, uint32_t capacity);
     p2p_address_t addresses[P2PI_ADDRESSES_MAX];
-    char name[P2PI_NAME_MAX + 1];
+    char name[P2PI_NAME_MAX + 2];
 } p2pi_lookup;
 
 bool p2pi_is_host_name(const char *text);

@@ -78,7 +78,7 @@ int p2pi_socket_open(p2p_socket_t *sock, const p2p_address_t *family_of) {
     sock->is_nonblocking = false;
     /* Failing to switch Nagle off costs latency, not correctness. Accepted sockets inherit it. */
     if (sock->type == P2P_TCP) sys->set_option(sock->handle, P2P_SYS_NODELAY, 1);
-    result = p2pi_options_apply(sock);
+    result = p2pi_options_apply(sock, sock->handle);
     if (result == P2P_OK) return P2P_OK;
     sys->close(sock->handle);
     sock->handle = P2P_INVALID_HANDLE;

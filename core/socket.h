@@ -219,7 +219,8 @@ int p2pi_connect_check_self(const p2p_sys_ops *sys, p2p_handle_t handle, const p
 
 /* option.c */
 bool p2pi_option_is_set(const p2p_socket_t *sock, p2p_socket_option_t option);
-int p2pi_options_apply(const p2p_socket_t *sock);
+/* Set what was asked of the socket on a handle that is new, and becomes its own or may. */
+int p2pi_options_apply(const p2p_socket_t *sock, p2p_handle_t handle);
 
 /* registration.c: between a socket and its loop */
 static inline const p2p_socket_callbacks_t *p2pi_callbacks(const p2p_socket_t *sock, p2p_socket_callbacks_t *room) {

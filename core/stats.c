@@ -9,7 +9,8 @@ static uint64_t output_queued(const p2p_event_loop_t *loop) {
     uint64_t queued = 0;
     for (size_t slot = 0; slot < loop->registry.size; slot++) {
         const p2pi_entry *entry = p2pi_registry_at(&loop->registry, slot);
-        if (entry->kind == P2PI_CONNECTION) queued += ((const p2p_socket_t *)entry->owner)->out.queued;
+        bool sends = entry->kind == P2PI_CONNECTION || entry->kind == P2PI_FRESH; /* connecting by name: fresh */
+        if (sends) queued += ((const p2p_socket_t *)entry->owner)->out.queued;
     }
     return queued;
 }

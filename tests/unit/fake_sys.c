@@ -141,6 +141,7 @@ static int set_nonblocking(p2p_handle_t handle, int enabled) {
 
 static int set_option(p2p_handle_t handle, p2p_sys_option option, int value) {
     if (option == P2P_SYS_RESET_ON_CLOSE) usable(handle)->reset = value != 0;
+    if (option == P2P_SYS_KEEPALIVE) usable(handle)->keepalive_s = value;
     return 0;
 }
 

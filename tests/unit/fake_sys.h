@@ -33,6 +33,7 @@ typedef struct fake_socket {
     int connect_error; /* of connect: EINPROGRESS unless the case says otherwise; 0 = connected at once */
     int connect_result;
     bool connected;
+    int keepalive_s;   /* as set_option was told */
     int backlog[8]; /* for accept: 0 = a connection, or an error */
     unsigned backlog_length;
     unsigned modes_set; /* calls of set_nonblocking */

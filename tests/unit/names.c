@@ -290,6 +290,35 @@ static void the_attempts_are_not_counted_as_sockets_or_callbacks(void **state) {
     end(loop, sock);
 }
 
+static void each_attempt_has_the_options_of_the_socket_and_the_winner_those_set_since(void **state) {
+    (void)state;
+    has("192.0.2.1", "192.0.2.2", NULL, NULL);
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = add_fresh(loop, P2P_TCP);
+    assert_int_equal(p2p_socket_set_option(sock, P2P_OPTION_KEEPALIVE, 60), 0);
+    assert_int_equal(p2p_socket_connect(sock, "peer.example", 80), 0);
+    run_thread();
+    mock_turn(loop);
+    passes(loop, 250 * NS_PER_MS);
+    for (unsigned i = 0; i < 2; i++) assert_int_equal(fake_at(world.handles[i])->keepalive_s, 60);
+    assert_int_equal(p2p_socket_set_option(sock, P2P_OPTION_KEEPALIVE, 30), 0);
+    connects(loop, 1);
+    assert_int_equal(fake_at(p2p_socket_handle(sock))->keepalive_s, 30);
+    end(loop, sock);
+}
+
+static void what_waits_for_a_name_counts_as_queued_output(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = mock_loop(0, NULL);
+    p2p_socket_t *sock = connecting(loop);
+    assert_int_equal(p2p_message_send_data(sock, "waits", 5), 0);
+    assert_true(loop_stats(loop).output_queued >= 9);
+    p2p_socket_abort(sock);
+    assert_int_equal(loop_stats(loop).output_queued, 0);
+    p2p_event_loop_free(loop);
+    run_thread();
+}
+
 static void a_second_attempt_meanwhile_is_ALREADY(void **state) {
     (void)state;
     has("192.0.2.1", NULL, NULL, NULL);
@@ -323,6 +352,8 @@ int main(int argc, char **argv) {
         NAMES_CASE(a_name_without_addresses_is_told_as_not_found),
         NAMES_CASE(a_connection_to_itself_is_refused_and_reset),
         NAMES_CASE(the_attempts_are_not_counted_as_sockets_or_callbacks),
+        NAMES_CASE(each_attempt_has_the_options_of_the_socket_and_the_winner_those_set_since),
+        NAMES_CASE(what_waits_for_a_name_counts_as_queued_output),
         NAMES_CASE(a_second_attempt_meanwhile_is_ALREADY),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
