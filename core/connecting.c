@@ -9,7 +9,7 @@ void p2pi_connecting_failed(p2p_socket_t *sock, int error) {
     p2pi_deadline_stop(sock, P2P_DEADLINE_CONNECT);
     if (sock->type == P2P_UDP || p2pi_connect_is_attempt(sock)) { /* goes on as it is; is closed when told */
         sock->connect_error = (int8_t)error;
-        if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
+        p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
         return;
     }
     if (!sock->remainder) sock->state = P2PI_STATE_FRESH; /* nothing to be handed back; may be tried again */
@@ -24,7 +24,7 @@ void p2pi_connecting_failed(p2p_socket_t *sock, int error) {
     if (sock->handle != sock->entry->io.handle) sock->loop->sys->close(sock->handle); /* bound, and no name found */
     sock->entry = p2pi_entry_renew(sock->entry, true);
     sock->handle = P2P_INVALID_HANDLE;
-    if (sock->entry != NULL) p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
+    p2pi_socket_tell(sock, P2PI_TELL_CONNECT);
 }
 
 void p2pi_connecting_succeeded(p2p_socket_t *sock) {
@@ -108,9 +108,11 @@ int p2pi_connecting_begin(p2p_socket_t *sock, const p2p_address_t *address) {
         return P2P_OK;
     }
     if (address == NULL) return start_connect(sock, NULL);
+    int result = p2pi_entry_ready(&sock->entry);
+    if (result < 0) return result;
     p2pi_entry *entry = sock->entry;
     p2pi_connection_enter(entry);
-    int result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
+    result = p2pi_entry_attach(entry, sock->handle, sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
     p2pi_state before = (p2pi_state)sock->state;
     p2pi_connecting_reset(sock);
     if (result == P2P_OK) result = start_connect(sock, address);

@@ -34,16 +34,17 @@ static void leave_lists(p2p_socket_t *sock) {
 
 /* Attach a socket that has become able to receive events. On failure it is registered as before. */
 int p2pi_socket_register(p2p_socket_t *sock) {
-    p2pi_entry *entry = sock->entry;
     p2pi_kind kind = kind_for(sock);
     if (kind == P2PI_FRESH) return P2P_OK;
+    int result = p2pi_entry_ready(&sock->entry);
+    if (result < 0) return result;
+    p2pi_entry *entry = sock->entry;
     entry->kind = (uint8_t)kind;
     if (kind == P2PI_CONNECTION) p2pi_connection_enter(entry);
     uint32_t flags = (kind == P2PI_DATAGRAM ? P2P_IO_DATAGRAM : 0) | (sock->is_nonblocking ? P2P_IO_NONBLOCKING : 0);
-    int result = p2pi_entry_attach(entry, sock->handle, flags);
+    result = p2pi_entry_attach(entry, sock->handle, flags);
     if (result == P2P_OK) result = start(sock);
     entry = sock->entry; /* another one, when an adopted connect turned out to have failed */
-    if (entry == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
     if (result == P2P_OK) result = p2pi_entry_apply(entry);
     sock->is_nonblocking = (entry->io.flags & P2P_IO_NONBLOCKING) != 0;
     if (result == P2P_OK) {
@@ -69,7 +70,7 @@ static int add(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     p2pi_connection_set_limit(sock);
     int result = p2pi_socket_register(sock);
     if (result < 0) {
-        if (sock->entry != NULL) p2pi_entry_detach(sock->entry, false);
+        p2pi_entry_detach(sock->entry, false);
         sock->entry = NULL;
         sock->loop = NULL;
         p2pi_connection_set_limit(sock);

@@ -127,7 +127,7 @@ static bool forget_handle(p2pi_entry *entry, bool close_handle) {
         entry->flags |= P2PI_ENTRY_DETACHING;
         if (close_handle) entry->flags |= P2PI_ENTRY_CLOSE;
         p2pi_batch_settle(loop, entry);
-    } else if (close_handle && entry->io.handle != P2P_INVALID_HANDLE) {
+    } else if (close_handle && entry->io.handle != P2P_INVALID_HANDLE && (entry->flags & P2PI_ENTRY_DETACHING) == 0) {
         loop->sys->close(entry->io.handle);
     }
     return (entry->flags & P2PI_ENTRY_DETACHING) != 0;
@@ -138,31 +138,45 @@ void p2pi_entry_detach(p2pi_entry *entry, bool close_handle) {
     p2pi_registry_remove(entry);
 }
 
+/* As if it were new, for the owner that it has. */
+static void refresh(p2pi_entry *entry) {
+    const p2pi_registry *registry = &entry->loop->registry;
+    entry->io.token = next_token(entry->io.token);
+    entry->io.handle = P2P_INVALID_HANDLE;
+    entry->io.flags = 0;
+    memset(entry->io.state, 0, registry->stride - registry->state_offset);
+}
+
 void p2pi_entry_detached(p2pi_registry *registry, uint64_t token) {
     size_t slot = (uint32_t)token;
     p2pi_entry *entry = slot < registry->size ? p2pi_registry_at(registry, slot) : NULL;
     if (entry == NULL || entry->io.token != token || (entry->flags & P2PI_ENTRY_DETACHING) == 0) return;
     if ((entry->flags & P2PI_ENTRY_CLOSE) != 0) entry->loop->sys->close(entry->io.handle);
     entry->flags &= (uint8_t) ~(P2PI_ENTRY_DETACHING | P2PI_ENTRY_CLOSE);
-    if (entry->kind == P2PI_GONE) p2pi_registry_remove(entry); /* else it is settled, and goes on being removed */
+    if (entry->kind == P2PI_GONE)
+        p2pi_registry_remove(entry);
+    else if (entry->kind == P2PI_FRESH)
+        refresh(entry); /* p2pi_entry_renew had no other one */
+    /* else it is settled, and goes on being removed */
 }
 
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle) {
-    p2p_event_loop_t *loop = entry->loop;
-    void *owner = entry->owner;
     bool deferred = forget_handle(entry, close_handle);
-    if (deferred) {
-        p2pi_registry_remove(entry);
-        return p2pi_registry_add(loop, P2PI_FRESH, owner);
-    }
     p2pi_connection_leave(entry);
-    entry->io.token = next_token(entry->io.token);
-    entry->io.handle = P2P_INVALID_HANDLE;
-    entry->io.flags = 0;
-    memset(entry->io.state, 0, loop->registry.stride - loop->registry.state_offset);
     entry->kind = P2PI_FRESH;
     entry->wanted = entry->held = 0;
+    p2pi_entry *other = deferred ? p2pi_registry_add(entry->loop, P2PI_FRESH, entry->owner) : NULL;
+    if (other != NULL) {
+        p2pi_registry_remove(entry);
+        return other;
+    }
+    if (!deferred) refresh(entry);
     return entry;
+}
+
+int p2pi_entry_ready(p2pi_entry **entry) {
+    if (((*entry)->flags & P2PI_ENTRY_DETACHING) != 0) *entry = p2pi_entry_renew(*entry, false);
+    return ((*entry)->flags & P2PI_ENTRY_DETACHING) != 0 ? p2pi_fail(P2P_ERR_NO_MEMORY) : P2P_OK;
 }
 
 void p2pi_entry_want(p2pi_entry *entry, uint32_t mask) {

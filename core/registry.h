@@ -73,9 +73,11 @@ int p2pi_entry_attach(p2pi_entry *entry, p2p_handle_t handle, uint32_t io_flags)
 void p2pi_entry_detach(p2pi_entry *entry, bool close_handle);
 /* The backend's last word on a detached entry. */
 void p2pi_entry_detached(p2pi_registry *registry, uint64_t token);
-/* Detach, and give the owner an entry with a new token and no handle. NULL only when the backend defers the
- * detach and there is no memory for another entry. */
+/* Detach, and give the owner an entry with a new token and no handle. When the backend defers the detach and there is
+ * no memory for another entry, it is the same one, and not ready before DETACHED. */
 p2pi_entry *p2pi_entry_renew(p2pi_entry *entry, bool close_handle);
+/* Whether a handle can be attached to the entry, or to another one that takes its place; else NO_MEMORY. */
+int p2pi_entry_ready(p2pi_entry **entry);
 /* The next entry whose interest is to be told, NULL when there is none. */
 p2pi_entry *p2pi_registry_next_dirty(p2pi_registry *registry);
 /* Ask for interest; the backend hears of it before the next wait, or by p2pi_entry_apply. */

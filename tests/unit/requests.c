@@ -510,6 +510,43 @@ static void an_emulated_connect_that_is_refused(void **state) {
     end(loop, sock);
 }
 
+/* All entries are in use, there is no memory for more, and the backend does not let go of the one that failed. */
+static void without_an_entry_the_answer_comes_all_the_same_and_the_socket_can_try_again(void **state) {
+    (void)state;
+    p2p_socket_t *all[P2PI_ENTRIES_PER_CHUNK];
+    for (int heard = 0; heard < 2; heard++) {
+        assert_int_equal(mock_teardown(NULL) + mock_setup(NULL), 0);
+        p2p_event_loop_t *loop = native_loop();
+        for (size_t i = 0; i < COUNT_OF(all); i++) {
+            all[i] = p2p_socket_create(P2P_TCP);
+            assert_int_equal(p2p_event_loop_add_socket_with(loop, all[i], &callbacks, NULL), 0);
+        }
+        assert_int_equal(p2p_socket_connect(all[0], "192.0.2.1", 80), 0);
+        uint64_t token = mock_token(p2p_socket_handle(all[0]));
+        mock.defer_detach = true;
+        memory_fail(1, true);
+        mock_complete(-ECONNREFUSED);
+        mock_turn(loop);
+        mock_turn(loop);
+        assert_non_null(strstr(journal_take(), "connect(REFUSED)"));
+        assert_int_equal(p2p_socket_connect(all[0], "192.0.2.1", 80), P2P_ERR_NO_MEMORY);
+        memory_fail(0, false);
+        if (heard) mock_detached(token);
+        mock_turn(loop);
+        mock.defer_detach = false;
+        assert_int_equal(p2p_socket_connect(all[0], "192.0.2.1", 80), 0);
+        mock_complete(0);
+        mock_turn(loop);
+        mock_turn(loop);
+        assert_non_null(strstr(journal_take(), "connect(OK)"));
+        assert_int_equal(loop_stats(loop).connections, 1);
+        if (!heard) mock_detached(token);
+        mock_turn(loop);
+        for (size_t i = 0; i < COUNT_OF(all); i++) p2p_socket_abort(all[i]);
+        p2p_event_loop_free(loop);
+    }
+}
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         MOCK_CASE(what_a_turn_queued_is_one_request),
@@ -533,6 +570,7 @@ int main(int argc, char **argv) {
         MOCK_CASE(closing_while_connecting_cancels),
         MOCK_CASE(an_emulated_connect_waits_for_writability),
         MOCK_CASE(an_emulated_connect_that_is_refused),
+        MOCK_CASE(without_an_entry_the_answer_comes_all_the_same_and_the_socket_can_try_again),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }
