@@ -1,8 +1,8 @@
 /*
  * Connecting by name, in a loop: a lookup, then the addresses in turn, a quarter of a second apart or as soon as one
  * fails, until one connects (RFC 8305, "Happy Eyeballs"). Each address is tried by a private socket of its own, which
- * is registered like any other and counted nowhere; the first to connect leaves its registration and handle to the
- * user's socket. Here is also what tells a connection to itself.
+ * is registered like any other and counted nowhere but among the loop's connections; the first to connect leaves its
+ * registration and handle to the user's socket. Here is also what tells a connection to itself.
  */
 #include "resolver.h"
 

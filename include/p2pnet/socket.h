@@ -120,8 +120,9 @@ P2P_API p2p_socket_t *p2p_socket_accept(p2p_socket_t *listener);
  * the others are reset. When all have failed, the error is that of the first (of those whose
  * family the machine has). A socket that is bound tries one address only, the first of its family.
  * A UDP socket is answered by on_connect, too, and stays as it is until then. Removed from the loop
- * meanwhile, a socket is as it was before, and what was queued is dropped. Outside a loop the call
- * blocks, and tries the addresses in turn; a non-blocking socket can't do that (NOT_SUPPORTED).
+ * meanwhile, a socket is as it was before (but not bound any more, once an address was being tried),
+ * and what was queued is dropped. Outside a loop the call blocks, and tries the addresses in turn; a
+ * non-blocking socket can't do that (NOT_SUPPORTED).
  *
  * A TCP socket that was connected to itself, as can happen when nobody listens at a port of this
  * machine, is closed, and the attempt was REFUSED.
