@@ -1,7 +1,7 @@
 /*
  * p2p-bench: what the harness, the workloads and the subjects know of each other. A subject is what is compared: the
- * library on one of its backends, or a peer that does the same job. A workload is what it has to do, with numbers from a
- * job. A run gives a sample; the runs of a job on several subjects, taken in turns, make a cell of the report.
+ * library on one of its backends, or a peer that does the same job. A workload is what it has to do, with numbers from
+ * a job. A run gives a sample; the runs of a job on several subjects, taken in turns, make a cell of the report.
  *
  * A subject runs in a process of its own, which is this program again: p2p-bench --child SUBJECT WORKLOAD NUMBERS.
  */
@@ -123,6 +123,8 @@ typedef struct bench_subject {
      */
     void (*echo)(const char *subject, int listener);
     void (*broadcast)(const char *subject, int listener);
+    /* Echo with nobody else: it makes its messages up by itself. NULL but for the null backend. */
+    void (*echo_alone)(const bench_job *job, bench_sample *sample);
     const bench_reactor *reactor; /* NULL: none */
 } bench_subject;
 

@@ -15,7 +15,7 @@ typedef struct bench_latency {
 /* More than 4.29 s count as 4.29 s. Without memory the process ends. */
 void bench_latency_add(bench_latency *latency, uint64_t ns);
 
-/* Fills P50, P90, P99, P999 and MAX of the sample, or leaves them alone when there is none; frees what was collected. */
+/* Fills P50, P90, P99, P999 and MAX of the sample, or leaves them alone when there is none; frees what was kept. */
 void bench_latency_report(bench_latency *latency, bench_sample *sample);
 
 #endif

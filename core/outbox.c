@@ -23,14 +23,16 @@ static void append(p2pi_outbox *box, p2pi_chunk *chunk) {
 
 p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t size) {
     p2pi_chunk *chunk;
-    if (size <= ORDINARY_CAPACITY && pool != NULL && pool->spare != NULL) {
+    if (size < ORDINARY_CAPACITY) size = ORDINARY_CAPACITY;
+    if (size == ORDINARY_CAPACITY && pool != NULL && pool->spare != NULL) {
         chunk = pool->spare;
         pool->spare = chunk->next;
         pool->count--;
     } else {
-        if (size < ORDINARY_CAPACITY) size = ORDINARY_CAPACITY;
-        chunk = p2pi_alloc(sizeof *chunk + size);
+        size_t block_size = sizeof *chunk + size;
+        chunk = p2pi_block_take(pool == NULL ? NULL : &pool->blocks, &block_size);
         if (chunk == NULL) return NULL;
+        chunk->block_size = (uint32_t)block_size;
         chunk->capacity = (uint32_t)size;
     }
     chunk->next = NULL;
@@ -79,7 +81,7 @@ void p2pi_outbox_drop_first(p2pi_outbox *box, p2pi_chunk_pool *pool) {
         pool->spare = chunk;
         pool->count++;
     } else {
-        p2pi_free(chunk);
+        p2pi_block_give(pool == NULL ? NULL : &pool->blocks, chunk, chunk->block_size);
     }
 }
 
@@ -95,4 +97,5 @@ void p2pi_chunk_pool_fini(p2pi_chunk_pool *pool) {
         p2pi_free(chunk);
     }
     pool->count = 0;
+    p2pi_blocks_fini(&pool->blocks);
 }

@@ -5,6 +5,7 @@
 #ifndef P2PI_OUTBOX_H
 #define P2PI_OUTBOX_H
 
+#include "blocks.h"
 #include "frame.h"
 
 #include <p2pnet/error.h>
@@ -20,6 +21,7 @@ typedef struct p2pi_chunk {
     const uint8_t *data;
     uint32_t head, tail; /* sent so far, filled so far */
     uint32_t capacity;   /* of bytes[]; a shared message counts as full */
+    uint32_t block_size; /* of all this: a block that is used again may be longer than it has to be */
     uint8_t bytes[];
 } p2pi_chunk;
 
@@ -31,8 +33,9 @@ typedef struct p2pi_outbox {
 
 /* Spare chunks of one loop. Sockets outside a loop have none and use the allocator. */
 typedef struct p2pi_chunk_pool {
-    p2pi_chunk *spare;
+    p2pi_chunk *spare; /* ordinary ones */
     uint32_t count;
+    p2pi_blocks blocks; /* for longer ones, and for inboxes */
 } p2pi_chunk_pool;
 
 /*

@@ -161,6 +161,34 @@ static void without_memory_nothing_changes(void **state) {
     p2pi_inbox_release(&sock);
 }
 
+/* A message of 256 KiB that comes in four reads is moved never: its first block has room for it. */
+static void a_long_message_is_not_moved(void **state) {
+    (void)state;
+    static uint8_t frame[P2P_FRAME_HEADER_SIZE + (256 << 10)];
+    p2pi_frame_header(frame, 256 << 10);
+    p2p_socket_t sock = { 0 };
+    uint64_t calls = memory_calls();
+    append(&sock, frame, 64 << 10);
+    append(&sock, frame + (64 << 10), 128 << 10);
+    append(&sock, frame + (192 << 10), sizeof frame - (192 << 10));
+    assert_in_range(memory_in_use(), sizeof frame, sizeof frame + 64);
+    assert_int_equal(memory_calls() - calls, 1);
+    p2pi_inbox_release(&sock);
+}
+
+/* What claims to be long gets room for eight times what has come, at most. */
+static void a_claim_costs_little(void **state) {
+    (void)state;
+    static uint8_t frame[4096];
+    p2pi_frame_header(frame, UINT32_MAX);
+    p2p_socket_t sock = { 0 };
+    append(&sock, frame, P2P_FRAME_HEADER_SIZE);
+    assert_in_range(memory_in_use(), 1, 1024);
+    append(&sock, frame + P2P_FRAME_HEADER_SIZE, sizeof frame - P2P_FRAME_HEADER_SIZE);
+    assert_in_range(memory_in_use(), sizeof frame, 8 * sizeof frame);
+    p2pi_inbox_release(&sock);
+}
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(bytes_come_out_in_order_for_every_chunking),
@@ -171,6 +199,8 @@ int main(int argc, char **argv) {
         CASE(consumed_space_is_used_before_more_memory),
         CASE(a_lent_one_stays_where_it_is),
         CASE(a_lent_one_is_freed_by_who_lent_it),
+        CASE(a_long_message_is_not_moved),
+        CASE(a_claim_costs_little),
         CASE(without_memory_nothing_changes),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));

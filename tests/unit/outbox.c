@@ -178,12 +178,17 @@ static void a_pool_keeps_a_limited_number(void **state) {
 }
 
 /* A long frame's chunk is too large to be kept for small ones. */
-static void a_chunk_of_its_own_size_is_freed(void **state) {
+static void a_chunk_of_its_own_size_is_kept_for_the_next_like_it(void **state) {
     (void)state;
     static const uint8_t data[50000];
     sample s = { 0 };
     assert_int_equal(p2pi_outbox_copy(&s.box, &s.pool, data, sizeof data), 0);
     p2pi_outbox_consume(&s.box, &s.pool, sizeof data + P2P_FRAME_HEADER_SIZE);
+    uint64_t calls = memory_calls();
+    assert_int_equal(p2pi_outbox_copy(&s.box, &s.pool, data, sizeof data - 5000), 0);
+    assert_int_equal(s.box.first->capacity, sizeof data - 5000 + P2P_FRAME_HEADER_SIZE); /* as if it were new */
+    assert_int_equal(memory_calls(), calls);
+    drop(&s);
     assert_int_equal(memory_in_use(), 0);
 }
 
@@ -214,7 +219,7 @@ int main(int argc, char **argv) {
         CASE(a_shared_message_is_referred_to_and_freed_once),
         CASE(chunks_are_used_again),
         CASE(a_pool_keeps_a_limited_number),
-        CASE(a_chunk_of_its_own_size_is_freed),
+        CASE(a_chunk_of_its_own_size_is_kept_for_the_next_like_it),
         CASE(without_memory_nothing_is_queued),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));

@@ -1,0 +1,76 @@
+/* Memory that a loop keeps for the next long message (core/blocks.h). */
+#include "fixture.h"
+
+#include "internal.h"
+
+static void a_block_given_back_is_the_next_one_taken(void **state) {
+    (void)state;
+    p2pi_blocks blocks = { 0 };
+    size_t size = 100000, again = 90000;
+    void *block = p2pi_block_take(&blocks, &size);
+    assert_int_equal(size, 100000);
+    p2pi_block_give(&blocks, block, size);
+    uint64_t calls = memory_calls();
+    assert_ptr_equal(p2pi_block_take(&blocks, &again), block);
+    assert_int_equal(again, 100000);
+    assert_int_equal(memory_calls(), calls);
+    p2pi_block_give(&blocks, block, again);
+    p2pi_blocks_fini(&blocks);
+}
+
+/* Across the border of a class, too: 65536 begins one. */
+static void a_block_is_never_shorter_nor_much_longer_than_asked_for(void **state) {
+    (void)state;
+    static const size_t kept[] = { 65535, 65536, 80000, 512 };
+    static const size_t asked[] = { 65536, 65535, 60000, 409 };
+    static const bool used_again[] = { false, true, false, false };
+    for (size_t i = 0; i < COUNT_OF(kept); i++) {
+        p2pi_blocks blocks = { 0 };
+        size_t size = kept[i], next = asked[i];
+        p2pi_block_give(&blocks, p2pi_alloc(size), size);
+        void *block = p2pi_block_take(&blocks, &next);
+        assert_int_equal(next, used_again[i] ? kept[i] : asked[i]);
+        p2pi_block_give(NULL, block, next);
+        p2pi_blocks_fini(&blocks);
+    }
+}
+
+static void what_is_kept_is_bounded(void **state) {
+    (void)state;
+    p2pi_blocks blocks = { 0 };
+    const size_t size = 1u << 20;
+    for (size_t i = 0; i < P2PI_SPARE_BYTES / size + 3; i++) p2pi_block_give(&blocks, p2pi_alloc(size), size);
+    assert_int_equal(memory_in_use(), P2PI_SPARE_BYTES);
+    p2pi_blocks_fini(&blocks);
+    assert_int_equal(memory_in_use(), 0);
+}
+
+static void a_block_beyond_all_classes_is_not_kept(void **state) {
+    (void)state;
+    p2pi_blocks blocks = { 0 };
+    size_t size = (size_t)1 << P2PI_BLOCK_CLASSES;
+    void *block = p2pi_block_take(&blocks, &size);
+    assert_non_null(block);
+    p2pi_block_give(&blocks, block, size);
+    assert_int_equal(memory_in_use(), 0);
+}
+
+static void without_memory_there_is_none(void **state) {
+    (void)state;
+    p2pi_blocks blocks = { 0 };
+    size_t size = 4096;
+    memory_fail(1, true);
+    assert_null(p2pi_block_take(&blocks, &size));
+    memory_fail(0, false);
+}
+
+int main(int argc, char **argv) {
+    static const struct CMUnitTest cases[] = {
+        CASE(a_block_given_back_is_the_next_one_taken),
+        CASE(a_block_is_never_shorter_nor_much_longer_than_asked_for),
+        CASE(what_is_kept_is_bounded),
+        CASE(a_block_beyond_all_classes_is_not_kept),
+        CASE(without_memory_there_is_none),
+    };
+    return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
+}
