@@ -38,6 +38,8 @@ install_commands() {
 install_for_native() {
     install_commands cmake:cmake ninja:ninja-build gcc:gcc g++:g++ clang:clang pkg-config:pkg-config \
         valgrind:"valgrind libc6-dbg" strace:strace ip:iproute2 erl:erlang-base python3:python3
+    # Ubuntu has it as a snap only.
+    (install_commands chromium:chromium) || echo "There is no Chromium: the test of p2p-bench's page will be skipped"
     pkg-config --exists cmocka || install libcmocka-dev
     # Only an installed clang says which package its sanitizers are in.
     clang -fsanitize=address -o /dev/null -x c - <<< 'int main(void) { return 0; }' 2> /dev/null ||
