@@ -83,6 +83,7 @@ static void handle(bench_load *base, const struct epoll_event *event) {
     for (; length - at >= r->frame_size && r->base.failed == NULL; at += r->frame_size) {
         hear(r, index, buffer + at, now_ns);
     }
+    if (r->base.failed != NULL) return;
     m->incomplete_length = length - at;
     memcpy(m->incomplete, buffer + at, m->incomplete_length);
 }
@@ -92,14 +93,17 @@ static void join(room *r) {
     for (uint32_t i = 0; i < r->base.job->conns && r->base.failed == NULL; i++) {
         member *m = &r->members[i];
         m->fd = bench_connect(r->base.server);
+        if (m->fd < 0) {
+            r->base.failed = "cannot connect";
+            return;
+        }
+        r->joined++;
+        bench_load_add(&r->base, m->fd, m);
         m->said_at_ns = calloc(r->base.job->depth, sizeof *m->said_at_ns);
         m->heard = malloc(r->base.job->conns * sizeof *m->heard);
         m->incomplete = malloc(r->frame_size);
-        if (m->fd < 0 || m->said_at_ns == NULL || m->heard == NULL || m->incomplete == NULL)
-            bench_fail("join");
-        bench_load_add(&r->base, m->fd, m);
+        if (m->said_at_ns == NULL || m->heard == NULL || m->incomplete == NULL) bench_fail("join");
         for (uint32_t k = 0; k < r->base.job->conns; k++) m->heard[k] = k < i ? 1 : 0;
-        r->joined++;
         say(r, i, bench_now_ns());
         bench_load_run(&r->base, INT64_MAX, r->base.finished + i + 1);
     }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char *join(int argc, char **argv) {
     size_t size = 1;
@@ -41,12 +42,18 @@ static int write_file(const char *name, int (*write)(FILE *file, const bench_rep
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], BENCH_CHILD) == 0) return bench_child(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], BENCH_CHILD) == 0) {
+        int status = bench_child(argc - 2, argv + 2);
+        fflush(stdout);
+        _exit(status); /* subjects have no way to end, and leave what they have to the system */
+    }
+    static const bench_report *report; /* static: kept to the end, and no leak */
+    static char *command;
     bench_plan plan;
     bool failed = false;
-    char *command = join(argc, argv);
+    command = join(argc, argv);
     bench_plan_read(&plan, argc, argv);
-    const bench_report *report = bench_run(&plan, command, print_cell, &failed);
+    report = bench_run(&plan, command, print_cell, &failed);
     bench_print_head(stdout, report);
     int unwritten = write_file(plan.csv, bench_write_csv, report) + write_file(plan.json, bench_write_json, report) +
                     write_file(plan.html, bench_write_html, report);

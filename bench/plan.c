@@ -23,9 +23,9 @@ const bench_workload bench_workloads[] = {
     { "timers", "timer", "--conns timers are started, restarted, stopped; then fired",
       { .conns = 1000000 }, .run = bench_run_timers },
     { "post", "task", "--conns tasks handed over by another thread as fast as it can",
-      { .conns = 1000000 }, .run = bench_run_post },
+      { .conns = 1000000 }, .run = bench_run_post, .has_threads = true },
     { "wake", "task", "one task at a time from another thread to a loop that sleeps, and back",
-      { .conns = 1 }, .run = bench_run_wake },
+      { .conns = 1 }, .run = bench_run_wake, .has_threads = true },
 };
 const size_t bench_workload_count = COUNT_OF(bench_workloads);
 

@@ -14,6 +14,7 @@ typedef struct bench_workload {
     bench_load_kind *load; /* on a server in another process; or NULL, and then */
     bench_run_kind *run;   /* on a reactor, in the child */
     bool is_room;          /* the server tells all instead of answering */
+    bool has_threads;      /* the child has another one beside the loop's */
 } bench_workload;
 
 extern const bench_workload bench_workloads[];

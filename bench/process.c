@@ -17,22 +17,21 @@
 
 /* ---- processors ---------------------------------------------------------------------------------- */
 
-static cpu_set_t server_cpu;
+static cpu_set_t all_cpus, server_cpu;
 
 int bench_pin_load(void) {
-    cpu_set_t all, last;
-    if (sched_getaffinity(0, sizeof all, &all) < 0) bench_fail("sched_getaffinity");
-    int count = CPU_COUNT(&all);
+    cpu_set_t last;
+    if (sched_getaffinity(0, sizeof all_cpus, &all_cpus) < 0) bench_fail("sched_getaffinity");
     CPU_ZERO(&server_cpu);
     CPU_ZERO(&last);
     for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &all)) continue;
+        if (!CPU_ISSET(cpu, &all_cpus)) continue;
         if (CPU_COUNT(&server_cpu) == 0) CPU_SET(cpu, &server_cpu);
         CPU_ZERO(&last);
         CPU_SET(cpu, &last);
     }
     if (sched_setaffinity(0, sizeof last, &last) < 0) bench_fail("sched_setaffinity");
-    return count;
+    return CPU_COUNT(&all_cpus);
 }
 
 /* ---- starting and ending ------------------------------------------------------------------------- */
@@ -49,8 +48,8 @@ static int listen_somewhere(uint16_t *port) {
 }
 
 /* In the child. What is 3 or more but the listener is closed by exec. */
-static _Noreturn void become(const char *subject, const bench_job *job, int listener, const int out[2],
-                             const int errors[2]) {
+static _Noreturn void become(const char *subject, const bench_job *job, int listener, const cpu_set_t *cpus,
+                             const int out[2], const int errors[2]) {
     char words[7][32];
     snprintf(words[0], sizeof words[0], "%u", job->conns);
     snprintf(words[1], sizeof words[1], "%u", job->active);
@@ -59,7 +58,7 @@ static _Noreturn void become(const char *subject, const bench_job *job, int list
     snprintf(words[4], sizeof words[4], "%u", job->writes);
     snprintf(words[5], sizeof words[5], "%.9g", job->rate);
     snprintf(words[6], sizeof words[6], "%.9g", job->seconds);
-    sched_setaffinity(0, sizeof server_cpu, &server_cpu);
+    sched_setaffinity(0, sizeof *cpus, cpus);
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* strace is not its parent */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (dup2(out[1], STDOUT_FILENO) < 0 || dup2(errors[1], STDERR_FILENO) < 0) _exit(1);
@@ -70,14 +69,15 @@ static _Noreturn void become(const char *subject, const bench_job *job, int list
     _exit(1);
 }
 
-void bench_process_start(bench_process *process, const char *subject, const bench_job *job, bool listens) {
+void bench_process_start(bench_process *process, const char *subject, const bench_job *job, bench_process_kind kind) {
     int out[2], errors[2];
     process->port = 0;
-    int listener = listens ? listen_somewhere(&process->port) : -1;
+    int listener = kind == BENCH_SERVER ? listen_somewhere(&process->port) : -1;
+    const cpu_set_t *cpus = kind == BENCH_MORE_THREADS ? &all_cpus : &server_cpu;
     if (pipe2(out, O_CLOEXEC) < 0 || pipe2(errors, O_CLOEXEC) < 0) bench_fail("pipe2");
     process->pid = fork();
     if (process->pid < 0) bench_fail("fork");
-    if (process->pid == 0) become(subject, job, listener, out, errors);
+    if (process->pid == 0) become(subject, job, listener, cpus, out, errors);
     close(out[1]);
     close(errors[1]);
     if (listener >= 0) close(listener);

@@ -22,8 +22,13 @@ typedef struct bench_usage {
 /* Load and server each on one of two processors. @return how many processors there are to use. */
 int bench_pin_load(void);
 
-/* @param listens  whether it gets a listening socket. */
-void bench_process_start(bench_process *process, const char *subject, const bench_job *job, bool listens);
+typedef enum bench_process_kind {
+    BENCH_SERVER,      /* gets a listening socket; on the processor that is not the load's */
+    BENCH_ONE_THREAD,  /* on that processor, too */
+    BENCH_MORE_THREADS /* on all there are */
+} bench_process_kind;
+
+void bench_process_start(bench_process *process, const char *subject, const bench_job *job, bench_process_kind kind);
 /* Ends it. @return what it said on stderr, one line, to be freed; NULL if nothing. */
 char *bench_process_end(bench_process *process);
 

@@ -57,11 +57,12 @@ static const char *run_once(const bench_workload *workload, const bench_job *job
                             bool count_syscalls, bench_sample *sample) {
     bench_process process;
     const bench_subject *subject = bench_subject_find(name);
-    bool listens = workload->load != NULL && subject->echo_alone == NULL;
+    bench_process_kind kind = workload->has_threads ? BENCH_MORE_THREADS : BENCH_ONE_THREAD;
+    if (workload->load != NULL && subject->echo_alone == NULL) kind = BENCH_SERVER;
     const char *failed = NULL;
     bench_sample_clear(sample);
-    bench_process_start(&process, name, job, listens);
-    if (listens)
+    bench_process_start(&process, name, job, kind);
+    if (kind == BENCH_SERVER)
         failed = workload->load(job, &process, count_syscalls, sample);
     else if (!bench_child_results(process.output, sample))
         failed = "ended without a result";

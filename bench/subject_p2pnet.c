@@ -1,5 +1,6 @@
 /* The library, on the backend that the subject is named after, with a loop's default options. */
 #include "subjects.h"
+#include "workloads.h"
 
 #include <p2pnet/p2pnet.h>
 
@@ -133,4 +134,10 @@ const bench_subject bench_p2pnet = {
     .echo = echo,
     .broadcast = broadcast,
     .reactor = &bench_p2pnet_reactor,
+};
+
+const bench_subject bench_null = {
+    .name = "null",
+    .version = version,
+    .echo_alone = bench_run_null_echo,
 };
