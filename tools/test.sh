@@ -41,6 +41,9 @@ install_for_native() {
     # Ubuntu has it as a snap only.
     (install_commands chromium:chromium) || echo "There is no Chromium: the test of p2p-bench's page will be skipped"
     pkg-config --exists cmocka || install libcmocka-dev
+    # What p2p-bench compares with.
+    { pkg-config --exists libuv libevent_core && [ -e /usr/include/ev.h ]; } ||
+        install libuv1-dev libevent-dev libev-dev
     # Only an installed clang says which package its sanitizers are in.
     clang -fsanitize=address -o /dev/null -x c - <<< 'int main(void) { return 0; }' 2> /dev/null ||
         install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
@@ -135,6 +138,8 @@ windows() {
     local cores log=build/windows-dev.test.log
     cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
     if [ $checked = yes ]; then
+        # Wine's state is made before tests need it, several at once.
+        P2P_WINE=$PWD/build/wine-dev P2P_WINE_CPU=${cores##* } tools/wine.sh cmd /c rem
         P2P_WINE=$PWD/build/wine-dev P2P_WINE_CPU=${cores##* } \
             test_built windows-dev -LE '^(slow|lint|headers)$' > "$log" 2>&1 &
     fi
