@@ -97,10 +97,9 @@ static connection *accept_one(int listener) {
 /* ---- echo ------------------------------------------------------------------------------------- */
 
 static void echo_ready(connection *c, uint32_t events) {
-    if ((events & EPOLLOUT) != 0) {
-        flush(c, 0);
-        if (c->unsent.length > 0) return;
-    }
+    if ((events & EPOLLOUT) != 0) flush(c, 0);
+    bool gone = (events & (EPOLLERR | EPOLLHUP)) != 0;
+    if (c->unsent.length > 0 && !gone) return;
     ssize_t n = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
     if (n > 0) {
         size_t sent = send_some(c, buffer, (size_t)n);
