@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# What a message echoed by examples/06_async_server costs: system calls (strace) and user-space instructions (callgrind),
-# neither of which depends on how busy the machine is. Each is counted for two amounts of messages, and the difference
-# divided, so that starting, connecting and ending cancel out.
+# What a message echoed by a server costs: system calls (strace) and user-space instructions (callgrind), neither of
+# which depends on how busy the machine is. Each is counted for two amounts of messages, and the difference divided, so
+# that starting, connecting and ending cancel out. The server is examples/06_async_server, which gets its messages by
+# on_message, or bench/echo_recv, which takes them by p2p_message_recv.
 #
 #   bench/cost.sh [backend…]        default: epoll poll select io_uring; build/release must be built
-#   CONNECTIONS=100 SIZE=64 DEPTHS="1 16" bench/cost.sh
+#   CONNECTIONS=100 SIZE=64 DEPTHS="1 16" SERVER=bench/echo_recv bench/cost.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build/release}
 connections=${CONNECTIONS:-100}
 size=${SIZE:-64}
+server=${SERVER:-examples/06_async_server}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -18,7 +20,7 @@ serve() {
     local messages=$1 depth=$2 backend=$3 port='' pid
     shift 3
     : >"$scratch/out"
-    "$@" "$build/examples/06_async_server" --backend "$backend" --port 0 >"$scratch/out" 2>"$scratch/err" &
+    "$@" "$build/$server" --backend "$backend" --port 0 >"$scratch/out" 2>"$scratch/err" &
     local wrapper=$!
     while [ -z "$port" ]; do
         kill -0 "$wrapper" 2>/dev/null || { cat "$scratch/err" >&2; exit 1; }
@@ -54,7 +56,7 @@ difference() {
     awk -v a="$first" -v b="$second" -v n=$(((many - few) * connections)) 'BEGIN { printf "%.3f", (b - a) / n }'
 }
 
-printf '%d connections, %d bytes; a message echoed through on_message costs\n' "$connections" "$size"
+printf '%d connections, %d bytes; a message echoed by %s costs\n' "$connections" "$size" "$server"
 printf '%-8s %10s %14s %14s\n' backend 'in flight' 'system calls' instructions
 [ $# -gt 0 ] || set -- epoll poll select io_uring
 for backend in "$@"; do
