@@ -89,8 +89,9 @@ static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options
     loop->input.budget = loop->options.message_budget;
     loop->options.backend = NULL; /* the caller's string, not needed any more */
     p2pi_registry_init(&loop->registry, loop->ops.io_state_size);
-    loop->stage.data = p2pi_alloc(P2PI_STAGE_SIZE);
-    if (p2pi_batch_init(loop) < 0 || loop->stage.data == NULL) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    if (loop->stage.capacity > 0) loop->stage.data = p2pi_alloc(loop->stage.capacity);
+    bool staged = loop->stage.capacity == 0 || loop->stage.data != NULL;
+    if (!staged || p2pi_batch_init(loop) < 0) return p2pi_fail(P2P_ERR_NO_MEMORY);
     return p2pi_buffers_init(loop);
 }
 

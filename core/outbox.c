@@ -43,11 +43,12 @@ p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t s
     return chunk;
 }
 
-int p2pi_outbox_take_over(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *framed, size_t size) {
+int p2pi_outbox_unstage(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *stage) {
+    uint32_t size = p2pi_outbox_staged(box);
     p2pi_chunk *chunk = p2pi_outbox_extend(box, pool, size);
     if (chunk == NULL) return P2P_ERR_NO_MEMORY;
-    memcpy(chunk->bytes, framed, size);
-    chunk->tail = (uint32_t)size;
+    memcpy(chunk->bytes, stage + box->staged_at, size);
+    chunk->tail = size;
     return P2P_OK;
 }
 

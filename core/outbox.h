@@ -27,9 +27,13 @@ typedef struct p2pi_chunk {
 
 typedef struct p2pi_outbox {
     p2pi_chunk *first, *last;
-    uint32_t queued; /* bytes of memory: of staged frames, of chunks that are not sent whole; high_water bounds it */
-    uint32_t staged; /* of them in the loop's stage; while there are any, there are no chunks */
+    uint32_t queued; /* bytes of memory, of chunks that are not sent whole; high_water bounds it */
+    uint32_t staged_at; /* without chunks all that is queued lies in the loop's stage, here */
 } p2pi_outbox;
+
+static inline uint32_t p2pi_outbox_staged(const p2pi_outbox *box) {
+    return box->first == NULL ? box->queued : 0;
+}
 
 /* Spare chunks of one loop. Sockets outside a loop have none and use the allocator. */
 typedef struct p2pi_chunk_pool {
@@ -44,18 +48,20 @@ typedef struct p2pi_chunk_pool {
  */
 typedef struct p2pi_stage {
     uint8_t *data;
+    struct p2p_socket *last; /* whose frames end where the stage ends: more of its can come behind them */
     uint32_t used, capacity; /* capacity 0: the backend needs what it sends to stay where it is */
+    uint32_t limit;          /* how far `last` may fill it by the short way: to its end, or short of high_water */
 } p2pi_stage;
 
-#define P2PI_STAGE_SIZE 65536u
+#define P2PI_STAGE_SIZE 262144u
 #define P2PI_CHUNK_SIZE 2048u  /* bytes of an ordinary chunk, its head included */
 #define P2PI_CHUNK_SPARES 256u /* a pool keeps at most this many */
 #define P2PI_IOV_MAX 64u       /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */
 
 /* Add an empty chunk with room for `size` bytes at least; NULL when there is no memory. */
 p2pi_chunk *p2pi_outbox_extend(p2pi_outbox *box, p2pi_chunk_pool *pool, size_t size);
-/* Add bytes that are framed already, to an empty box. */
-int p2pi_outbox_take_over(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *framed, size_t size);
+/* Move what is staged to a chunk. */
+int p2pi_outbox_unstage(p2pi_outbox *box, p2pi_chunk_pool *pool, const uint8_t *stage);
 /* Add a message without copying it. */
 int p2pi_outbox_refer(p2pi_outbox *box, struct p2pi_message *message);
 void p2pi_outbox_drop_first(p2pi_outbox *box, p2pi_chunk_pool *pool);

@@ -17,41 +17,47 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
 
 /* Move what is staged to chunks: it has to stay, or something has to come behind it. */
 static int unstage(p2p_socket_t *sock) {
-    p2p_event_loop_t *loop = sock->loop;
-    int result = p2pi_outbox_take_over(&sock->out, &loop->chunks, loop->stage.data + sock->staged_at, sock->out.staged);
-    if (result == P2P_OK) sock->out.staged = sock->staged_at = 0;
-    return result;
+    p2pi_stage *stage = &sock->loop->stage;
+    if (stage->last == sock) stage->last = NULL;
+    return p2pi_outbox_unstage(&sock->out, &sock->loop->chunks, stage->data);
 }
 
 /* Whether a connected socket's frame can be staged: behind its own bytes, or as its first. */
 static inline bool stage_fits(const p2p_socket_t *sock, const p2pi_stage *stage, size_t size) {
-    return sock->out.first == NULL && size <= stage->capacity - stage->used &&
-           (sock->out.staged == 0 || sock->staged_at + sock->out.staged == stage->used);
+    return size <= stage->capacity - stage->used && (sock->out.queued == 0 || stage->last == sock);
 }
 
-static inline void stage(p2p_socket_t *sock, p2pi_stage *stage, const void *data, uint32_t length) {
-    uint32_t size = length + P2P_FRAME_HEADER_SIZE;
-    if (sock->out.staged == 0) sock->staged_at = stage->used;
-    sock->out.staged += size;
-    sock->out.queued += size;
+/* From here on, frames of this socket. */
+static inline void stage_begin(p2p_socket_t *sock, p2pi_stage *stage) {
+    uint32_t high_water = sock->loop->options.high_water;
+    uint32_t left = stage->capacity - stage->used;
+    sock->out.staged_at = stage->used;
+    stage->last = sock;
+    stage->limit = stage->used + (high_water <= left ? high_water - 1 : left);
+}
+
+/* Room for so many bytes more of whom stage_begin was for. */
+static inline uint8_t *stage_add(p2p_socket_t *sock, p2pi_stage *stage, uint32_t size) {
     uint8_t *end = stage->data + stage->used;
     stage->used += size;
-    p2pi_outbox_write_frame(end, data, length);
+    sock->out.queued += size;
+    return end;
 }
 
 static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = sock->loop;
-    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
+    uint32_t size = length + P2P_FRAME_HEADER_SIZE;
     if (sock->state == P2PI_STATE_CONNECTED && stage_fits(sock, &loop->stage, size)) {
-        stage(sock, &loop->stage, data, length);
+        if (sock->out.queued == 0) stage_begin(sock, &loop->stage);
+        p2pi_outbox_write_frame(stage_add(sock, &loop->stage, size), data, length);
         return P2P_OK;
     }
-    int result = sock->out.staged > 0 ? unstage(sock) : P2P_OK;
+    int result = p2pi_outbox_staged(&sock->out) > 0 ? unstage(sock) : P2P_OK;
     return result < 0 ? result : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
 }
 
 static int queue_shared(p2p_socket_t *sock, p2pi_message *message) {
-    int result = sock->out.staged > 0 ? unstage(sock) : P2P_OK;
+    int result = p2pi_outbox_staged(&sock->out) > 0 ? unstage(sock) : P2P_OK;
     return result < 0 ? result : p2pi_outbox_refer(&sock->out, message);
 }
 
@@ -69,7 +75,8 @@ static int refusal(p2p_socket_t *sock, uint32_t length) {
     return P2P_ERR_QUEUE_FULL;
 }
 
-P2PI_APART static int send_frame(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+P2PI_APART static int send_otherwise(p2p_socket_t *sock, const void *data, uint32_t length, p2pi_message *message) {
+    if (sock == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
     if (sock->type == P2P_UDP) return p2pi_datagram_send_message(sock, data, length);
     p2p_event_loop_t *loop = sock->loop;
     int result = refusal(sock, length);
@@ -91,23 +98,46 @@ static inline bool plain(const p2p_socket_t *sock) {
     return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0;
 }
 
-int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
-    if (socket == NULL || message == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    return send_frame(socket, message->data, message->length, p2pi_message_of(message));
+/* Most messages are short, and calling memcpy costs as much as copying them: 16 bytes are a load and a store. */
+static inline void copy(uint8_t *out, const uint8_t *data, uint32_t length) {
+    if (length < 16 || length > 64) {
+        memcpy(out, data, length);
+        return;
+    }
+    memcpy(out, data, 16);
+    if (length > 32) {
+        memcpy(out + 16, data + 16, 16);
+        memcpy(out + length - 32, data + length - 32, 16);
+    }
+    memcpy(out + length - 16, data + length - 16, 16);
 }
 
+/* The usual case has a short way: straight to the stage. */
 int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
-    if (socket == NULL || (data == NULL && length > 0)) return p2pi_fail(P2P_ERR_INVALID);
-    p2p_event_loop_t *loop = socket->loop;
-    size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
-    if (!plain(socket) || loop == NULL || length > socket->message_limit || !stage_fits(socket, &loop->stage, size))
-        return send_frame(socket, data, length, NULL);
-    socket->has_sent = true;
-    stage(socket, &loop->stage, data, length);
-    if (socket->out.queued >= loop->options.high_water) socket->held |= P2PI_HELD_FULL;
+    p2p_event_loop_t *loop = socket == NULL || data == NULL ? NULL : socket->loop;
+    if (loop == NULL || !plain(socket) || length > socket->message_limit)
+        return send_otherwise(socket, data, length, NULL);
+    p2pi_stage *stage = &loop->stage;
+    uint32_t size = length + P2P_FRAME_HEADER_SIZE;
+    if (stage->last != socket) {
+        if (socket->out.queued != 0 || size > stage->capacity - stage->used)
+            return send_otherwise(socket, data, length, NULL);
+        stage_begin(socket, stage);
+        socket->has_sent = true;
+        if (!p2pi_link_used(&socket->flush)) p2pi_list_append(&loop->flush, &socket->flush);
+    }
+    if (stage->used + size > stage->limit) return send_otherwise(socket, data, length, NULL);
     loop->stats.messages_out++;
-    if (!p2pi_link_used(&socket->flush)) p2pi_list_append(&loop->flush, &socket->flush);
+    uint8_t *frame = stage_add(socket, stage, size);
+    p2pi_frame_header(frame, length);
+    copy(frame + P2P_FRAME_HEADER_SIZE, data, length);
     return P2P_OK;
+}
+
+int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
+    if (message == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (message->length < P2PI_SHARE_SIZE) return p2p_message_send_data(socket, message->data, message->length);
+    return send_otherwise(socket, message->data, message->length, p2pi_message_of(message));
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------- */
@@ -164,8 +194,7 @@ P2PI_UNUSUAL static void send_rest(p2p_event_loop_t *loop, p2p_socket_t *sock, i
     if (error == P2P_ERR_WOULD_BLOCK) {
         error = unstage(sock);
     } else if (error == 0) {
-        sock->staged_at += (uint32_t)result;
-        sock->out.staged -= (uint32_t)result;
+        sock->out.staged_at += (uint32_t)result;
         sock->out.queued -= (uint32_t)result;
         loop->stats.bytes_out += (uint64_t)result;
         error = unstage(sock);
@@ -178,15 +207,14 @@ P2PI_UNUSUAL static void send_rest(p2p_event_loop_t *loop, p2p_socket_t *sock, i
 
 /* Only where the emulation sends is anything staged: this is its send, without a request to keep for later. */
 static inline void send_staged(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    int64_t result = loop->sys->send(sock->handle, loop->stage.data + sock->staged_at, sock->out.staged, 1);
-    if (result != sock->out.staged) {
+    int64_t result = loop->sys->send(sock->handle, loop->stage.data + sock->out.staged_at, sock->out.queued, 1);
+    if (result != sock->out.queued) {
         send_rest(loop, sock, result);
         return;
     }
-    sock->out.staged = sock->staged_at = 0;
     sock->out.queued = 0;
     loop->stats.bytes_out += (uint64_t)result;
-    if (sock->remainder || sock->held != 0 || sock->extras != NULL) progressed(loop, sock);
+    if (sock->held != 0 || sock->extras != NULL) progressed(loop, sock);
 }
 
 /* Ends because a socket leaves the list until its request is done, and comes back only after progress. */
@@ -194,12 +222,13 @@ void p2pi_output_flush(p2p_event_loop_t *loop) {
     p2pi_link *link;
     while ((link = p2pi_list_pop(&loop->flush)) != NULL) {
         p2p_socket_t *sock = P2PI_CONTAINER(link, p2p_socket_t, flush);
-        if (sock->out.staged > 0)
+        if (sock->out.first == NULL)
             send_staged(loop, sock);
         else
             send_chunks(loop, sock);
     }
     loop->stage.used = 0; /* whoever had staged something was in the list */
+    loop->stage.last = NULL;
 }
 
 /* ---- letting go ----------------------------------------------------------------------------------------- */
@@ -225,7 +254,7 @@ static void orphan_request(p2p_socket_t *sock) {
 
 void p2pi_output_detach(p2p_socket_t *sock) {
     orphan_request(sock);
-    if (sock->out.staged == 0) return;
+    if (p2pi_outbox_staged(&sock->out) == 0) return;
     int result = unstage(sock);
     if (result == P2P_OK) return;
     uint32_t lost = p2pi_output_bytes(sock);
@@ -235,7 +264,7 @@ void p2pi_output_detach(p2p_socket_t *sock) {
 }
 
 void p2pi_output_drop(p2p_socket_t *sock) {
-    sock->out.staged = sock->staged_at = 0;
+    if (sock->loop->stage.last == sock) sock->loop->stage.last = NULL;
     p2pi_outbox_clear(&sock->out, &sock->loop->chunks);
 }
 

@@ -3,7 +3,7 @@
 #include "internal.h"
 
 uint32_t p2pi_output_bytes(const p2p_socket_t *sock) {
-    uint32_t bytes = sock->out.staged > 0 ? sock->out.staged : sock->lost;
+    uint32_t bytes = p2pi_outbox_staged(&sock->out) + sock->lost;
     for (const p2pi_chunk *chunk = sock->out.first; chunk != NULL; chunk = chunk->next)
         bytes += chunk->tail - chunk->head;
     return bytes;

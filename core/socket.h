@@ -145,10 +145,7 @@ struct p2p_socket {
     p2pi_request *request; /* the send or connect in flight */
     p2pi_extras *extras;   /* NULL: none */
     p2p_handle_t handle;
-    union {
-        uint32_t staged_at; /* where in loop->stage out.staged begins */
-        uint32_t lost;      /* while nothing is staged: bytes that were dropped unsent */
-    };
+    uint32_t lost;          /* bytes that were dropped unsent */
     uint32_t message_limit; /* max_message_size: the user's, or the loop's, or the default */
     /* What every message asks for stands side by side: the compiler makes one comparison of several. */
     uint8_t type;        /* p2p_socket_type_t */

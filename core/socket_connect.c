@@ -5,7 +5,7 @@
 void p2pi_socket_forget_connection(p2p_socket_t *sock) {
     sock->end = sock->output_error = 0;
     sock->end_told = sock->ending = sock->shut = false;
-    if (sock->out.staged == 0) sock->lost = 0;
+    sock->lost = 0;
 }
 
 static int established(p2p_socket_t *sock, const p2p_address_t *peer) {
