@@ -24,6 +24,11 @@ void p2pi_connection_end(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
 }
 
+/* How many bytes are at hand. */
+static inline size_t input_left(const p2p_event_loop_t *loop) {
+    return (size_t)(loop->input.end - loop->input.data);
+}
+
 /* The next frame when there is an inbox: completed from the bytes at hand. */
 static p2pi_frame_status next_from_inbox(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
     p2p_event_loop_t *loop = sock->loop;
@@ -33,15 +38,14 @@ static p2pi_frame_status next_from_inbox(p2p_socket_t *sock, const uint8_t **pay
         size_t have = p2pi_inbox_length(sock);
         p2pi_frame_status status = p2pi_frame_inspect(data, have, sock->message_limit, length, &missing);
         *payload = data + P2P_FRAME_HEADER_SIZE;
-        if (status != P2PI_FRAME_PARTIAL || loop->input.socket != sock || loop->input.length == 0) return status;
-        if (missing > loop->input.length) missing = loop->input.length;
+        if (status != P2PI_FRAME_PARTIAL || loop->input.socket != sock || input_left(loop) == 0) return status;
+        if (missing > input_left(loop)) missing = input_left(loop);
         int result = p2pi_inbox_append(sock, loop->input.data, missing);
         if (result < 0) {
             p2pi_connection_end(sock, result);
             return P2PI_FRAME_PARTIAL;
         }
         loop->input.data += missing;
-        loop->input.length -= missing;
     }
 }
 
@@ -50,9 +54,9 @@ static inline p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **p
     p2p_event_loop_t *loop = sock->loop;
     size_t missing;
     if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) return next_from_inbox(sock, payload, length);
-    if (loop->input.socket != sock || loop->input.length == 0) return P2PI_FRAME_PARTIAL;
+    if (loop->input.socket != sock || input_left(loop) == 0) return P2PI_FRAME_PARTIAL;
     *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
-    return p2pi_frame_inspect(loop->input.data, loop->input.length, sock->message_limit, length, &missing);
+    return p2pi_frame_inspect(loop->input.data, input_left(loop), sock->message_limit, length, &missing);
 }
 
 static void consume_frame(p2p_socket_t *sock, uint32_t length) {
@@ -63,7 +67,6 @@ static void consume_frame(p2p_socket_t *sock, uint32_t length) {
         p2pi_deadline_stop(sock, P2P_DEADLINE_READ);
     } else {
         loop->input.data += size;
-        loop->input.length -= size;
     }
     loop->stats.messages_in++;
 }
@@ -72,7 +75,7 @@ static void consume_frame(p2p_socket_t *sock, uint32_t length) {
 P2PI_UNUSUAL static void end_too_long(p2p_socket_t *sock) {
     p2pi_connection_end(sock, P2P_ERR_TOO_LONG);
     p2pi_inbox_release(sock);
-    if (sock->loop->input.socket == sock) sock->loop->input.length = 0;
+    if (sock->loop->input.socket == sock) sock->loop->input.end = sock->loop->input.data;
 }
 
 static bool frame_waits(p2p_socket_t *sock) {
@@ -110,7 +113,7 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
 
 /* Whether there are bytes to look at, and they may be. */
 static inline bool input_waits(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
-    return (loop->input.length > 0 || sock->in.inbox != NULL) && !held_back(sock);
+    return (input_left(loop) > 0 || sock->in.inbox != NULL) && !held_back(sock);
 }
 
 static void call_on_read(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callback on_read) {
@@ -143,14 +146,13 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
     const uint8_t *frame = loop->input.data;
     uint32_t length;
     size_t missing;
-    p2pi_frame_status status = p2pi_frame_inspect(frame, loop->input.length, sock->message_limit, &length, &missing);
+    p2pi_frame_status status = p2pi_frame_inspect(frame, input_left(loop), sock->message_limit, &length, &missing);
     if (status != P2PI_FRAME_WHOLE) {
         if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
         return false;
     }
     size_t size = (size_t)length + P2P_FRAME_HEADER_SIZE;
     loop->input.data = frame + size;
-    loop->input.length -= size;
     loop->stats.messages_in++;
     int64_t entered_ns = p2pi_callback_enter(loop);
     on_message(sock, frame + P2P_FRAME_HEADER_SIZE, length, sock->user_data);
@@ -159,7 +161,7 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
 }
 
 static size_t input_length(const p2p_socket_t *sock) {
-    return sock->loop->input.length + p2pi_inbox_length(sock);
+    return input_left(sock->loop) + p2pi_inbox_length(sock);
 }
 
 static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
@@ -186,8 +188,8 @@ static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 
 void p2pi_connection_save_input(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    int result = p2pi_inbox_append(sock, loop->input.data, loop->input.length);
-    loop->input.length = 0;
+    int result = p2pi_inbox_append(sock, loop->input.data, input_left(loop));
+    loop->input.end = loop->input.data;
     if (result < 0) p2pi_connection_end(sock, result);
 }
 
@@ -201,7 +203,7 @@ static bool anybody_reads(const p2p_socket_t *sock) {
 /* Keep what was not taken, and see what is still to be told: now, or in the next turn. */
 P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool read_called) {
     bool waits = false;
-    if (loop->input.length > 0 || sock->in.inbox != NULL) {
+    if (input_left(loop) > 0 || sock->in.inbox != NULL) {
         p2pi_connection_save_input(sock);
         waits = frame_waits(sock);
     }
@@ -219,7 +221,7 @@ P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool
 static void set_input(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->input.socket = sock;
     loop->input.data = data;
-    loop->input.length = length;
+    loop->input.end = data + length;
 }
 
 /* All but the usual case: messages that are pulled, or in pieces, or held back; ends. */
@@ -258,32 +260,57 @@ void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const u
     settle(loop, sock, true);
 }
 
-/* Bytes received. The usual case has a short way: whole messages, all for on_message. */
+/* Nothing but whole messages, all for on_message, is to be thought of: before a callback, and still after it. */
+static inline bool usual(const p2p_socket_t *sock) {
+    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0 &&
+           sock->end == 0 && sock->connect_error == 0 && sock->short_callbacks == 0 && sock->receiving == 1;
+}
+
+P2PI_UNUSUAL static void received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
+        loop->input.socket = NULL;
+        p2pi_connection_pump(sock);
+    } else {
+        deliver(loop, sock);
+    }
+}
+
+/* Messages did not take it all, or something has become of the socket. */
+P2PI_UNUSUAL static void received_more(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    if (loop->input.socket == sock) settle(loop, sock, false);
+    p2pi_socket_unpin(sock);
+}
+
+/* Bytes received. The usual case has a short way, call_at_hand's without what can be asked once for all messages. */
 void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     loop->stats.bytes_in += length;
-    if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
-    if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
-        p2pi_connection_pump(sock);
-        return;
-    }
     set_input(loop, sock, data, length);
-    bool plain = sock->end == 0 && !sock->closing && !sock->short_callbacks && sock->held == 0;
-    p2p_message_callback on_message = plain ? sock->callbacks.set->on_message : NULL;
-    if (on_message == NULL || sock->in.inbox != NULL) {
-        deliver(loop, sock);
+    if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
+    p2p_message_callback on_message = usual(sock) ? sock->callbacks.set->on_message : NULL;
+    if (on_message == NULL || sock->in.inbox != NULL || loop->options.measure_callbacks) {
+        received_otherwise(loop, sock);
         return;
     }
     uint32_t budget = loop->input.budget;
     p2pi_socket_pin(sock);
-    while (call_at_hand(loop, sock, on_message) && loop->input.length > 0 && --budget > 0 && sock->in.inbox == NULL &&
-           sock->held == 0) {
-    }
-    bool goes_on = loop->input.length == 0 && sock->held == 0 && sock->end == 0 && sock->receiving;
-    if (goes_on && sock->in.inbox == NULL)
-        loop->input.socket = NULL;
-    else if (loop->input.socket == sock)
-        settle(loop, sock, false);
-    p2pi_socket_unpin(sock);
+    do {
+        const uint8_t *frame = loop->input.data;
+        uint32_t size;
+        size_t missing;
+        if (p2pi_frame_inspect(frame, input_left(loop), sock->message_limit, &size, &missing) != P2PI_FRAME_WHOLE) break;
+        frame += P2P_FRAME_HEADER_SIZE;
+        loop->input.data = frame + size;
+        loop->stats.messages_in++;
+        loop->stats.callbacks++;
+        on_message(sock, frame, size, sock->user_data);
+        if (!usual(sock)) break;
+        if (input_left(loop) == 0) {
+            loop->input.socket = NULL;
+            sock->pins--;
+            return;
+        }
+    } while (--budget > 0);
+    received_more(loop, sock);
 }
 
 static void cannot_receive(p2p_socket_t *sock, int error) {

@@ -158,8 +158,7 @@ struct p2p_event_loop {
     int64_t now_ns;
     struct {
         p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */
-        const uint8_t *data;  /* received, not looked at yet */
-        size_t length;
+        const uint8_t *data, *end; /* received, not looked at yet */
         uint32_t budget; /* messages that may be delivered at a time */
         bool announced;  /* on_read runs, and has not taken what it was called for */
     } input;

@@ -106,7 +106,7 @@ void p2pi_socket_unregister(p2p_socket_t *sock, bool close_handle) {
     if (loop->input.socket == sock) {
         if (!close_handle) p2pi_connection_save_input(sock);
         loop->input.socket = NULL;
-        loop->input.length = 0;
+        loop->input.end = loop->input.data;
     }
     p2pi_deadlines_end(sock);
     bool cancelled = p2pi_connect_cancel(sock);
@@ -165,6 +165,7 @@ void p2pi_socket_close_registered(p2p_socket_t *sock, bool reset) {
     p2p_event_loop_t *loop = sock->loop;
     P2P_ASSERT(!sock->closing);
     sock->closing = true;
+    sock->held |= P2PI_HELD_CLOSED;
     sock->resetting = reset;
     sock->close_reason = sock->end != 0 ? sock->end : sock->ending ? 0 : sock->output_error;
     loop->socket_count--;

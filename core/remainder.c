@@ -33,7 +33,7 @@ int p2pi_remainder_begin(p2p_socket_t *sock) {
     if (result < 0) return result;
     if (loop->input.socket == sock) {
         loop->input.socket = NULL;
-        loop->input.length = 0;
+        loop->input.end = loop->input.data;
     }
     p2pi_list_remove(&sock->again);
     sock->tell = 0;

@@ -66,6 +66,7 @@ typedef enum p2pi_state {
 #define P2PI_HELD_FULL 0x1u   /* output reached high_water, not below low_water since */
 #define P2PI_HELD_PAUSED 0x2u /* p2p_socket_pause */
 #define P2PI_HELD_HALF_OPEN 0x4u /* limits.c: no whole message so far */
+#define P2PI_HELD_CLOSED 0x8u    /* by the user */
 
 /* Bytes received that are no whole message yet, or that nobody has taken. */
 typedef struct p2pi_inbox {
@@ -145,22 +146,22 @@ struct p2p_socket {
     p2pi_request *request; /* the send or connect in flight */
     p2pi_extras *extras;   /* NULL: none */
     p2p_handle_t handle;
-    uint32_t lost;          /* bytes that were dropped unsent */
-    uint32_t message_limit; /* max_message_size: the user's, or the loop's, or the default */
-    /* What every message asks for stands side by side: the compiler makes one comparison of several. */
-    uint8_t type;        /* p2p_socket_type_t */
-    uint8_t state;       /* p2pi_state */
-    int8_t output_error; /* why output is impossible */
-    uint8_t held;        /* P2PI_HELD_*: 0 is the usual case */
-    int8_t end;          /* how input ended: P2P_ERR_*, 0 = it goes on */
-    bool closing;        /* closed by the user */
-    bool short_callbacks;
+    uint32_t lost; /* bytes that were dropped unsent */
+    /* What every message asks for stands side by side, 8 bytes, none a bool: the compiler makes one comparison of all. */
+    uint8_t type;         /* p2p_socket_type_t */
+    uint8_t state;        /* p2pi_state */
+    int8_t output_error;  /* why output is impossible */
+    uint8_t held;         /* P2PI_HELD_*: 0 is the usual case */
+    int8_t end;           /* how input ended: P2P_ERR_*, 0 = it goes on */
     int8_t connect_error; /* the answer still to be told */
-    int8_t close_reason;  /* for on_close */
-    uint8_t pins;         /* callbacks that have it on the stack: not to be freed */
-    uint8_t tell : 4;     /* P2PI_TELL_* */
-    bool remainder : 1; /* closed, and still writing */
-    bool receiving : 1; /* recv_start is in force */
+    uint8_t short_callbacks; /* 0 or 1 */
+    uint8_t receiving;       /* 1: recv_start is in force */
+    uint32_t message_limit;  /* max_message_size: the user's, or the loop's, or the default */
+    int8_t close_reason;     /* for on_close */
+    uint8_t pins;            /* callbacks that have it on the stack: not to be freed */
+    uint8_t tell : 4;        /* P2PI_TELL_* */
+    bool closing : 1;   /* closed by the user */
+    bool remainder : 1; /* and still writing */
     bool end_told : 1;
     bool has_sent : 1; /* the system may hold output that the peer has not confirmed */
     bool doomed : 1;   /* closed while pinned */
