@@ -11,6 +11,11 @@ else()
         -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla)
 endif()
 
+# Counters that stand side by side would be loaded into a vector one by one, added there, and stored in one go: more
+# instructions than adding each where it is, two times in each message.
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-fno-tree-slp-vectorize P2P_COMPILER_HAS_NO_SLP)
+
 # Sanitizers, coverage and run-time checks, for the library and for all that is linked with it.
 add_library(p2pnet_instrument INTERFACE)
 if(P2P_SANITIZE)
@@ -33,6 +38,9 @@ endif()
 
 function(p2p_use_c11 target)
     set_target_properties(${target} PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+    if(P2P_COMPILER_HAS_NO_SLP)
+        target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fno-tree-slp-vectorize>)
+    endif()
     if(MSVC) # Visual Studio 2022 17.5 is the first that has <stdatomic.h>, behind this option
         target_compile_options(${target} PRIVATE /utf-8 /experimental:c11atomics)
         # Nor does it know the keyword before 17.8.
