@@ -38,12 +38,6 @@ void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns) {
     batch->count += (uint32_t)count;
 }
 
-void p2pi_batch_run(p2p_event_loop_t *loop) {
-    p2pi_batch *batch = &loop->batch; /* which may grow meanwhile */
-    while (batch->next < batch->count) p2pi_dispatch(loop, &batch->events[batch->next++]);
-    batch->next = batch->count = 0;
-}
-
 /* ---- settling ----------------------------------------------------------------------------------------------- */
 
 static int make_room(p2pi_batch *batch) {

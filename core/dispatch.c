@@ -89,7 +89,7 @@ P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, p2pi_entry *entr
         completed(loop, entry, event);
     else if (entry == NULL)
         drop(loop, event);
-    else if (entry->kind == P2PI_LISTENER)
+    else if (entry->kind == P2PI_CONNECTION || entry->kind == P2PI_LISTENER)
         p2pi_emul_ready(loop, entry, event->flags);
     else if (entry->kind == P2PI_WATCH)
         p2pi_watch_ready(loop, entry->owner, event->flags);
@@ -97,10 +97,21 @@ P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, p2pi_entry *entr
         p2pi_datagram_ready(loop, entry->owner, event->flags);
 }
 
-void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event) {
-    p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
-    if (event->kind == P2P_EVENT_READY && entry != NULL && entry->kind == P2PI_CONNECTION)
-        p2pi_emul_ready(loop, entry, event->flags);
-    else
-        dispatch_other(loop, entry, event);
+/* What nearly all events are: something to receive for a connection that wants it. */
+static inline bool usual(const p2pi_entry *entry, const p2p_backend_event *event) {
+    return event->kind == P2P_EVENT_READY && event->flags == P2P_IN && entry != NULL &&
+           entry->kind == P2PI_CONNECTION && (entry->flags & P2PI_ENTRY_RECV) != 0;
+}
+
+void p2pi_dispatch(p2p_event_loop_t *loop) {
+    p2pi_batch *batch = &loop->batch;
+    while (batch->next < batch->count) {
+        const p2p_backend_event *event = &batch->events[batch->next++];
+        p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
+        if (usual(entry, event))
+            p2pi_emul_recv(loop, entry);
+        else
+            dispatch_other(loop, entry, event);
+    }
+    batch->next = batch->count = 0;
 }

@@ -189,18 +189,9 @@ static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
     }
 }
 
-/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
-P2PI_UNUSUAL static void recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
+P2PI_UNUSUAL void p2pi_emul_recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
     recv_on(loop, entry, got);
     loop->input.budget = loop->options.message_budget;
-}
-
-static inline void recv_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
-    int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, loop->buffers.size, 1);
-    if (got > 0 && got < loop->buffers.size) /* all there was: another call would only be told so */
-        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
-    else
-        recv_all(loop, entry, got);
 }
 
 static void accept_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint64_t token) {
@@ -241,11 +232,12 @@ static void request_ready(p2p_event_loop_t *loop, p2pi_entry *entry) {
     if (waits) p2pi_request_done(loop, request, result);
 }
 
-P2PI_UNUSUAL static void ready_both(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
+/* A READY event of a connection or a listener. Hang-ups and errors are found by the call that was waited for. */
+void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
     uint64_t token = entry->io.token;
     if ((flags & (P2P_IN | P2P_HUP | P2P_ERR)) != 0) {
         if ((entry->flags & P2PI_ENTRY_RECV) != 0)
-            recv_ready(loop, entry);
+            p2pi_emul_recv(loop, entry);
         else if ((entry->flags & P2PI_ENTRY_ACCEPT) != 0)
             accept_ready(loop, entry, token);
         else
@@ -253,12 +245,4 @@ P2PI_UNUSUAL static void ready_both(p2p_event_loop_t *loop, p2pi_entry *entry, u
     }
     if ((flags & (P2P_OUT | P2P_HUP | P2P_ERR)) != 0 && entry->io.token == token && entry->owner != NULL)
         request_ready(loop, entry);
-}
-
-/* A READY event of a connection or a listener. Hang-ups and errors are found by the call that was waited for. */
-void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags) {
-    if (flags == P2P_IN && (entry->flags & P2PI_ENTRY_RECV) != 0)
-        recv_ready(loop, entry);
-    else
-        ready_both(loop, entry, flags);
 }

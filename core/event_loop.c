@@ -107,7 +107,7 @@ static void turn(p2p_event_loop_t *loop, int64_t timeout_ns, bool once) {
     loop->now_ns = loop->sys->now_ns();
     p2pi_link owed; /* what the I/O callbacks leave over is for the next turn */
     p2pi_list_take(&owed, &loop->again);
-    p2pi_batch_run(loop);
+    p2pi_dispatch(loop);
     p2pi_tell_run(loop, &owed);
     p2pi_watch_tell_failed(loop);
     p2pi_output_flush(loop);
@@ -128,7 +128,7 @@ void p2pi_loop_drain(p2p_event_loop_t *loop, uint32_t drain_ms) {
         int64_t left_ns = end_ns - loop->sys->now_ns();
         p2pi_batch_fill(loop, wait_limit(loop, left_ns > 0 ? left_ns : 0));
         loop->now_ns = loop->sys->now_ns();
-        p2pi_batch_run(loop);
+        p2pi_dispatch(loop);
         p2pi_closing_run(loop);
     }
 }

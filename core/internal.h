@@ -118,7 +118,6 @@ int p2pi_batch_init(p2p_event_loop_t *loop);
 void p2pi_batch_fini(p2p_event_loop_t *loop);
 /* Wait, and add what there is. */
 void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns);
-void p2pi_batch_run(p2p_event_loop_t *loop);
 /* Hear what has become of requests in flight, as far as it is known by now. */
 void p2pi_batch_hear_requests(p2p_event_loop_t *loop);
 /* Hear the backend out about a detached entry, so that its handle can be closed or go back to its owner now. */
@@ -195,9 +194,19 @@ extern const p2p_backend_ops p2pi_emulation;
 
 /* Work a READY event off as the completions it stands for. */
 void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags);
+/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
+void p2pi_emul_recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got);
 
-/* dispatch.c */
-void p2pi_dispatch(p2p_event_loop_t *loop, const p2p_backend_event *event);
+static inline void p2pi_emul_recv(p2p_event_loop_t *loop, p2pi_entry *entry) {
+    int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, loop->buffers.size, 1);
+    if (got > 0 && got < loop->buffers.size) /* all there was: another call would only be told so */
+        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
+    else
+        p2pi_emul_recv_all(loop, entry, got);
+}
+
+/* dispatch.c: the whole batch, which may grow and move meanwhile */
+void p2pi_dispatch(p2p_event_loop_t *loop);
 /* Give back what an event carries: a piece of a buffer, and a new handle unless somebody keeps it. */
 void p2pi_event_release(p2p_event_loop_t *loop, const p2p_backend_event *event, bool keep_handle);
 void p2pi_callback_measured(p2p_event_loop_t *loop, int64_t entered_ns);

@@ -207,7 +207,7 @@ void p2pi_loop_free_now(p2p_event_loop_t *loop) {
     p2pi_timers_fini(&loop->timers);
     p2pi_tasks_fini(loop);
     p2pi_lookups_fini(loop, forked);
-    p2pi_batch_run(loop); /* whoever it was for is gone: what the events carry is given back */
+    p2pi_dispatch(loop); /* whoever it was for is gone: what the events carry is given back */
     close_detaching(loop);
     fini(loop);
 }
