@@ -138,13 +138,20 @@ static uint32_t flags_of(uint32_t events) {
     return (events & (EPOLLIN | EPOLLERR)) | (events & EPOLLOUT) >> 1 | (events & EPOLLHUP) >> 2;
 }
 
+/* Field by field: clearing what READY has no use for would cost more than all the rest. */
+static inline void store(p2p_backend_event *out, const struct epoll_event *event) {
+    out->token = event->data.u64;
+    out->kind = P2P_EVENT_READY;
+    out->flags = event->events == EPOLLIN ? P2P_IN : (uint16_t)flags_of(event->events);
+}
+
 static int harvest(epoll_backend *backend, int from, int to, p2p_backend_event *out) {
     p2p_backend_event *next = out;
     for (const struct epoll_event *event = backend->events + from; event < backend->events + to; event++) {
         if (event->data.u64 == 0)
             (void)backend->sys->wake_drain(backend->wake[0]);
         else
-            *next++ = p2pi_ready(event->data.u64, flags_of(event->events));
+            store(next++, event);
     }
     return (int)(next - out);
 }

@@ -41,7 +41,9 @@ static inline void p2pi_list_remove(p2pi_link *link) {
 static inline p2pi_link *p2pi_list_pop(p2pi_link *head) {
     p2pi_link *first = head->next;
     if (first == head) return NULL;
-    p2pi_list_remove(first);
+    head->next = first->next;
+    head->next->prev = head;
+    first->next = first->prev = NULL;
     return first;
 }
 

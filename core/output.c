@@ -15,10 +15,11 @@ void p2pi_output_schedule(p2p_socket_t *sock) {
 
 /* ---- queueing ------------------------------------------------------------------------------------------- */
 
-/* Move what is staged to chunks: it has to stay, or something has to come behind it. */
+/* Move what is staged, if anything is, to chunks: it has to stay, or something has to come behind it. */
 static int unstage(p2p_socket_t *sock) {
     p2pi_stage *stage = &sock->loop->stage;
     if (stage->last == sock) stage->last = NULL;
+    if (p2pi_outbox_staged(&sock->out) == 0) return P2P_OK;
     return p2pi_outbox_unstage(&sock->out, &sock->loop->chunks, stage->data);
 }
 
@@ -52,12 +53,12 @@ static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
         p2pi_outbox_write_frame(stage_add(sock, &loop->stage, size), data, length);
         return P2P_OK;
     }
-    int result = p2pi_outbox_staged(&sock->out) > 0 ? unstage(sock) : P2P_OK;
+    int result = unstage(sock);
     return result < 0 ? result : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
 }
 
 static int queue_shared(p2p_socket_t *sock, p2pi_message *message) {
-    int result = p2pi_outbox_staged(&sock->out) > 0 ? unstage(sock) : P2P_OK;
+    int result = unstage(sock);
     return result < 0 ? result : p2pi_outbox_refer(&sock->out, message);
 }
 
@@ -120,11 +121,11 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
     p2pi_stage *stage = &loop->stage;
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;
     if (stage->last != socket) {
-        if (socket->out.queued != 0 || size > stage->capacity - stage->used)
-            return send_otherwise(socket, data, length, NULL);
+        if (socket->out.queued != 0) return send_otherwise(socket, data, length, NULL);
         stage_begin(socket, stage);
         socket->has_sent = true;
-        if (!p2pi_link_used(&socket->flush)) p2pi_list_append(&loop->flush, &socket->flush);
+        P2P_ASSERT(!p2pi_link_used(&socket->flush)); /* nothing was queued */
+        p2pi_list_append(&loop->flush, &socket->flush);
     }
     if (stage->used + size > stage->limit) return send_otherwise(socket, data, length, NULL);
     loop->stats.messages_out++;
@@ -254,7 +255,6 @@ static void orphan_request(p2p_socket_t *sock) {
 
 void p2pi_output_detach(p2p_socket_t *sock) {
     orphan_request(sock);
-    if (p2pi_outbox_staged(&sock->out) == 0) return;
     int result = unstage(sock);
     if (result == P2P_OK) return;
     uint32_t lost = p2pi_output_bytes(sock);
