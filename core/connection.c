@@ -2,7 +2,7 @@
  * Message mode, the input side: bytes received become messages. Whole frames are delivered from where they
  * lie, in the receive buffer; what is left over is kept in the inbox. Ends are told after the last message, once.
  */
-#include "internal.h"
+#include "receive.h"
 
 void p2pi_connection_set_limit(p2p_socket_t *sock) {
     if (sock->own_limit) return;
@@ -24,11 +24,6 @@ void p2pi_connection_end(p2p_socket_t *sock, int error) {
     p2pi_output_abandon(sock);
 }
 
-/* How many bytes are at hand. */
-static inline size_t input_left(const p2p_event_loop_t *loop) {
-    return (size_t)(loop->input.end - loop->input.data);
-}
-
 /* The next frame when there is an inbox: completed from the bytes at hand. */
 static p2pi_frame_status next_from_inbox(p2p_socket_t *sock, const uint8_t **payload, uint32_t *length) {
     p2p_event_loop_t *loop = sock->loop;
@@ -38,8 +33,8 @@ static p2pi_frame_status next_from_inbox(p2p_socket_t *sock, const uint8_t **pay
         size_t have = p2pi_inbox_length(sock);
         p2pi_frame_status status = p2pi_frame_inspect(data, have, sock->message_limit, length, &missing);
         *payload = data + P2P_FRAME_HEADER_SIZE;
-        if (status != P2PI_FRAME_PARTIAL || loop->input.socket != sock || input_left(loop) == 0) return status;
-        if (missing > input_left(loop)) missing = input_left(loop);
+        if (status != P2PI_FRAME_PARTIAL || loop->input.socket != sock || p2pi_input_left(loop) == 0) return status;
+        if (missing > p2pi_input_left(loop)) missing = p2pi_input_left(loop);
         int result = p2pi_inbox_append(sock, loop->input.data, missing);
         if (result < 0) {
             p2pi_connection_end(sock, result);
@@ -54,9 +49,9 @@ static inline p2pi_frame_status next_frame(p2p_socket_t *sock, const uint8_t **p
     p2p_event_loop_t *loop = sock->loop;
     size_t missing;
     if (sock->in.inbox != NULL && p2pi_inbox_length(sock) > 0) return next_from_inbox(sock, payload, length);
-    if (loop->input.socket != sock || input_left(loop) == 0) return P2PI_FRAME_PARTIAL;
+    if (loop->input.socket != sock || p2pi_input_left(loop) == 0) return P2PI_FRAME_PARTIAL;
     *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
-    return p2pi_frame_inspect(loop->input.data, input_left(loop), sock->message_limit, length, &missing);
+    return p2pi_frame_inspect(loop->input.data, p2pi_input_left(loop), sock->message_limit, length, &missing);
 }
 
 static void consume_frame(p2p_socket_t *sock, uint32_t length) {
@@ -113,7 +108,7 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
 
 /* Whether there are bytes to look at, and they may be. */
 static inline bool input_waits(const p2p_event_loop_t *loop, const p2p_socket_t *sock) {
-    return (input_left(loop) > 0 || sock->in.inbox != NULL) && !held_back(sock);
+    return (p2pi_input_left(loop) > 0 || sock->in.inbox != NULL) && !held_back(sock);
 }
 
 static void call_on_read(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_read_callback on_read) {
@@ -146,7 +141,7 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
     const uint8_t *frame = loop->input.data;
     uint32_t length;
     size_t missing;
-    p2pi_frame_status status = p2pi_frame_inspect(frame, input_left(loop), sock->message_limit, &length, &missing);
+    p2pi_frame_status status = p2pi_frame_inspect(frame, p2pi_input_left(loop), sock->message_limit, &length, &missing);
     if (status != P2PI_FRAME_WHOLE) {
         if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
         return false;
@@ -161,7 +156,7 @@ static inline bool call_at_hand(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_
 }
 
 static size_t input_length(const p2p_socket_t *sock) {
-    return input_left(sock->loop) + p2pi_inbox_length(sock);
+    return p2pi_input_left(sock->loop) + p2pi_inbox_length(sock);
 }
 
 static void call_on_message(p2p_event_loop_t *loop, p2p_socket_t *sock, p2p_message_callback on_message) {
@@ -188,7 +183,7 @@ static void tell_end(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 
 void p2pi_connection_save_input(p2p_socket_t *sock) {
     p2p_event_loop_t *loop = sock->loop;
-    int result = p2pi_inbox_append(sock, loop->input.data, input_left(loop));
+    int result = p2pi_inbox_append(sock, loop->input.data, p2pi_input_left(loop));
     loop->input.end = loop->input.data;
     if (result < 0) p2pi_connection_end(sock, result);
 }
@@ -203,7 +198,7 @@ static bool anybody_reads(const p2p_socket_t *sock) {
 /* Keep what was not taken, and see what is still to be told: now, or in the next turn. */
 P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool read_called) {
     bool waits = false;
-    if (input_left(loop) > 0 || sock->in.inbox != NULL) {
+    if (p2pi_input_left(loop) > 0 || sock->in.inbox != NULL) {
         p2pi_connection_save_input(sock);
         waits = frame_waits(sock);
     }
@@ -216,12 +211,6 @@ P2PI_UNUSUAL static void settle(p2p_event_loop_t *loop, p2p_socket_t *sock, bool
     if (loop->input.socket != sock) return;
     loop->input.socket = NULL;
     p2pi_connection_pump(sock);
-}
-
-static void set_input(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
-    loop->input.socket = sock;
-    loop->input.data = data;
-    loop->input.end = data + length;
 }
 
 /* All but the usual case: messages that are pulled, or in pieces, or held back; ends. */
@@ -245,7 +234,7 @@ P2PI_UNUSUAL static void deliver(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 
 /* One round for a socket that has something left over from before, or an end to tell, or may receive again. */
 void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    set_input(loop, sock, NULL, 0);
+    p2pi_input_set(loop, sock, NULL, 0);
     deliver(loop, sock);
 }
 
@@ -256,17 +245,11 @@ void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const u
         p2pi_connection_pump(sock);
         return;
     }
-    set_input(loop, sock, data, length);
+    p2pi_input_set(loop, sock, data, length);
     settle(loop, sock, true);
 }
 
-/* Nothing but whole messages, all for on_message, is to be thought of: before a callback, and still after it. */
-static inline bool usual(const p2p_socket_t *sock) {
-    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0 &&
-           sock->end == 0 && sock->connect_error == 0 && sock->short_callbacks == 0 && sock->receiving == 1;
-}
-
-P2PI_UNUSUAL static void received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+P2PI_UNUSUAL void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
         loop->input.socket = NULL;
         p2pi_connection_pump(sock);
@@ -276,41 +259,9 @@ P2PI_UNUSUAL static void received_otherwise(p2p_event_loop_t *loop, p2p_socket_t
 }
 
 /* Messages did not take it all, or something has become of the socket. */
-P2PI_UNUSUAL static void received_more(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+P2PI_UNUSUAL void p2pi_connection_received_more(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (loop->input.socket == sock) settle(loop, sock, false);
     p2pi_socket_unpin(sock);
-}
-
-/* Bytes received. The usual case has a short way, call_at_hand's without what can be asked once for all messages. */
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
-    loop->stats.bytes_in += length;
-    set_input(loop, sock, data, length);
-    if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
-    p2p_message_callback on_message = usual(sock) ? sock->callbacks.set->on_message : NULL;
-    if (on_message == NULL || sock->in.inbox != NULL || loop->options.measure_callbacks) {
-        received_otherwise(loop, sock);
-        return;
-    }
-    uint32_t budget = loop->input.budget;
-    p2pi_socket_pin(sock);
-    do {
-        const uint8_t *frame = loop->input.data;
-        uint32_t size;
-        size_t missing;
-        if (p2pi_frame_inspect(frame, input_left(loop), sock->message_limit, &size, &missing) != P2PI_FRAME_WHOLE) break;
-        frame += P2P_FRAME_HEADER_SIZE;
-        loop->input.data = frame + size;
-        loop->stats.messages_in++;
-        loop->stats.callbacks++;
-        on_message(sock, frame, size, sock->user_data);
-        if (!usual(sock)) break;
-        if (input_left(loop) == 0) {
-            loop->input.socket = NULL;
-            sock->pins--;
-            return;
-        }
-    } while (--budget > 0);
-    received_more(loop, sock);
 }
 
 static void cannot_receive(p2p_socket_t *sock, int error) {

@@ -2,7 +2,7 @@
  * From an event to its owner: the only switch on kinds. Events of registrations that are over are dropped here,
  * by their token, and what they carry is given back.
  */
-#include "internal.h"
+#include "receive.h"
 
 void p2pi_callback_measured(p2p_event_loop_t *loop, int64_t entered_ns) {
     int64_t took_ns = loop->sys->now_ns() - entered_ns;

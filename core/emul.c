@@ -3,7 +3,7 @@
  * leaves empty. A READY event becomes the same events that a completing backend returns. This side of the table
  * knows entries and the system table, not what its owners do.
  */
-#include "internal.h"
+#include "receive.h"
 
 static p2pi_entry *entry_of(p2p_io *io) {
     return P2PI_CONTAINER(io, p2pi_entry, io);

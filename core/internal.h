@@ -194,16 +194,6 @@ extern const p2p_backend_ops p2pi_emulation;
 
 /* Work a READY event off as the completions it stands for. */
 void p2pi_emul_ready(p2p_event_loop_t *loop, p2pi_entry *entry, uint32_t flags);
-/* Receive until the socket is empty or has had its share of the turn; `got` is what the first call gave. */
-void p2pi_emul_recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got);
-
-static inline void p2pi_emul_recv(p2p_event_loop_t *loop, p2pi_entry *entry) {
-    int64_t got = loop->sys->recv(entry->io.handle, loop->buffers.slab, loop->buffers.size, 1);
-    if (got > 0 && got < loop->buffers.size) /* all there was: another call would only be told so */
-        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
-    else
-        p2pi_emul_recv_all(loop, entry, got);
-}
 
 /* dispatch.c: the whole batch, which may grow and move meanwhile */
 void p2pi_dispatch(p2p_event_loop_t *loop);

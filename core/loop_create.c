@@ -81,6 +81,14 @@ static void fini(p2p_event_loop_t *loop) {
     p2pi_free(loop);
 }
 
+static int make_stage(p2pi_stage *stage, uint32_t high_water) {
+    if (stage->capacity == 0) return P2P_OK;
+    stage->share = high_water <= P2PI_STAGE_SHARE ? high_water - 1 : P2PI_STAGE_SHARE;
+    stage->begin_end = stage->capacity - P2PI_STAGE_SHARE + 1;
+    stage->data = p2pi_alloc(stage->capacity);
+    return stage->data == NULL ? P2P_ERR_NO_MEMORY : P2P_OK;
+}
+
 static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options) {
     int result = read_options(&loop->options, options);
     if (result < 0) return p2pi_fail(result);
@@ -89,9 +97,8 @@ static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options
     loop->input.budget = loop->options.message_budget;
     loop->options.backend = NULL; /* the caller's string, not needed any more */
     p2pi_registry_init(&loop->registry, loop->ops.io_state_size);
-    if (loop->stage.capacity > 0) loop->stage.data = p2pi_alloc(loop->stage.capacity);
-    bool staged = loop->stage.capacity == 0 || loop->stage.data != NULL;
-    if (!staged || p2pi_batch_init(loop) < 0) return p2pi_fail(P2P_ERR_NO_MEMORY);
+    if (make_stage(&loop->stage, loop->options.high_water) < 0 || p2pi_batch_init(loop) < 0)
+        return p2pi_fail(P2P_ERR_NO_MEMORY);
     return p2pi_buffers_init(loop);
 }
 

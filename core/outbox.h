@@ -50,10 +50,13 @@ typedef struct p2pi_stage {
     uint8_t *data;
     struct p2p_socket *last; /* whose frames end where the stage ends: more of its can come behind them */
     uint32_t used, capacity; /* capacity 0: the backend needs what it sends to stay where it is */
-    uint32_t limit;          /* how far `last` may fill it by the short way: to its end, or short of high_water */
+    uint32_t share;          /* what a socket can count on once it has begun: short of its high_water */
+    uint32_t begin_end;      /* nobody begins from here on */
+    uint32_t limit;          /* how far `last` may go by the short way: its share */
 } p2pi_stage;
 
 #define P2PI_STAGE_SIZE 262144u
+#define P2PI_STAGE_SHARE 65536u
 #define P2PI_CHUNK_SIZE 2048u  /* bytes of an ordinary chunk, its head included */
 #define P2PI_CHUNK_SPARES 256u /* a pool keeps at most this many */
 #define P2PI_IOV_MAX 64u       /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */

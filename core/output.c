@@ -23,18 +23,15 @@ static int unstage(p2p_socket_t *sock) {
     return p2pi_outbox_unstage(&sock->out, &sock->loop->chunks, stage->data);
 }
 
-/* Whether a connected socket's frame can be staged: behind its own bytes, or as its first. */
-static inline bool stage_fits(const p2p_socket_t *sock, const p2pi_stage *stage, size_t size) {
-    return size <= stage->capacity - stage->used && (sock->out.queued == 0 || stage->last == sock);
+static inline bool may_begin(const p2p_socket_t *sock, const p2pi_stage *stage, uint32_t size) {
+    return sock->out.queued == 0 && stage->used < stage->begin_end && size <= stage->share;
 }
 
 /* From here on, frames of this socket. */
 static inline void stage_begin(p2p_socket_t *sock, p2pi_stage *stage) {
-    uint32_t high_water = sock->loop->options.high_water;
-    uint32_t left = stage->capacity - stage->used;
     sock->out.staged_at = stage->used;
     stage->last = sock;
-    stage->limit = stage->used + (high_water <= left ? high_water - 1 : left);
+    stage->limit = stage->used + stage->share;
 }
 
 /* Room for so many bytes more of whom stage_begin was for. */
@@ -48,9 +45,11 @@ static inline uint8_t *stage_add(p2p_socket_t *sock, p2pi_stage *stage, uint32_t
 static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = sock->loop;
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;
-    if (sock->state == P2PI_STATE_CONNECTED && stage_fits(sock, &loop->stage, size)) {
-        if (sock->out.queued == 0) stage_begin(sock, &loop->stage);
-        p2pi_outbox_write_frame(stage_add(sock, &loop->stage, size), data, length);
+    p2pi_stage *stage = &loop->stage;
+    bool begins = sock->state == P2PI_STATE_CONNECTED && may_begin(sock, stage, size);
+    if (begins) stage_begin(sock, stage);
+    if (stage->last == sock && size <= stage->capacity - stage->used) {
+        p2pi_outbox_write_frame(stage_add(sock, stage, size), data, length);
         return P2P_OK;
     }
     int result = unstage(sock);
@@ -99,7 +98,7 @@ static inline bool plain(const p2p_socket_t *sock) {
     return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0;
 }
 
-/* Most messages are short, and calling memcpy costs as much as copying them: 16 bytes are a load and a store. */
+/* Most messages are short, and to call memcpy costs as much as to copy them: by pieces of 16 bytes, which may overlap. */
 static inline void copy(uint8_t *out, const uint8_t *data, uint32_t length) {
     if (length < 16 || length > 64) {
         memcpy(out, data, length);
@@ -120,14 +119,15 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
         return send_otherwise(socket, data, length, NULL);
     p2pi_stage *stage = &loop->stage;
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;
-    if (stage->last != socket) {
-        if (socket->out.queued != 0) return send_otherwise(socket, data, length, NULL);
+    if (stage->last == socket) {
+        if (stage->used + size > stage->limit) return send_otherwise(socket, data, length, NULL);
+    } else {
+        if (!may_begin(socket, stage, size)) return send_otherwise(socket, data, length, NULL);
         stage_begin(socket, stage);
         socket->has_sent = true;
         P2P_ASSERT(!p2pi_link_used(&socket->flush)); /* nothing was queued */
         p2pi_list_append(&loop->flush, &socket->flush);
     }
-    if (stage->used + size > stage->limit) return send_otherwise(socket, data, length, NULL);
     loop->stats.messages_out++;
     uint8_t *frame = stage_add(socket, stage, size);
     p2pi_frame_header(frame, length);

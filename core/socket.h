@@ -243,7 +243,6 @@ void p2pi_tell_error(p2p_event_loop_t *loop, p2p_socket_t *sock, int error);
 void p2pi_connection_set_limit(p2p_socket_t *sock);
 int p2pi_connection_start(p2p_socket_t *sock);
 void p2pi_connection_received_end(p2p_event_loop_t *loop, p2p_socket_t *sock, int64_t result);
-void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
 void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
 void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_pump(p2p_socket_t *sock);
