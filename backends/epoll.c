@@ -142,7 +142,8 @@ static uint32_t flags_of(uint32_t events) {
 static inline void store(p2p_backend_event *out, const struct epoll_event *event) {
     out->token = event->data.u64;
     out->kind = P2P_EVENT_READY;
-    out->flags = event->events == EPOLLIN ? P2P_IN : (uint16_t)flags_of(event->events);
+    out->flags = P2P_IN; /* with the kind, as one store */
+    if (event->events != EPOLLIN) out->flags = (uint16_t)flags_of(event->events);
 }
 
 static int harvest(epoll_backend *backend, int from, int to, p2p_backend_event *out) {

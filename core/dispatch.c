@@ -84,7 +84,8 @@ static void completed(p2p_event_loop_t *loop, p2pi_entry *entry, const p2p_backe
         drop(loop, event);
 }
 
-P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, p2pi_entry *entry, const p2p_backend_event *event) {
+P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, const p2p_backend_event *event) {
+    p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
     if (event->kind != P2P_EVENT_READY)
         completed(loop, entry, event);
     else if (entry == NULL)
@@ -107,11 +108,11 @@ void p2pi_dispatch(p2p_event_loop_t *loop) {
     p2pi_batch *batch = &loop->batch;
     while (batch->next < batch->count) {
         const p2p_backend_event *event = &batch->events[batch->next++];
-        p2pi_entry *entry = p2pi_registry_find(&loop->registry, event->token);
+        p2pi_entry *entry = p2pi_registry_look_up(&loop->registry, event->token);
         if (usual(entry, event))
             p2pi_emul_recv(loop, entry);
         else
-            dispatch_other(loop, entry, event);
+            dispatch_other(loop, event);
     }
     batch->next = batch->count = 0;
 }

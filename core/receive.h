@@ -28,8 +28,9 @@ static inline bool p2pi_input_usual(const p2p_socket_t *sock) {
 void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_received_more(p2p_event_loop_t *loop, p2p_socket_t *sock);
 
-/* Bytes received. The usual case has a short way, connection.c's without what can be asked once for all messages. */
-static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
+/* Bytes received. The usual case has a short way: call_at_hand without what can be asked once for all messages. */
+static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data,
+                                            size_t length) {
     loop->stats.bytes_in += length;
     p2pi_input_set(loop, sock, data, length);
     if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
@@ -38,25 +39,25 @@ static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t
         p2pi_connection_received_otherwise(loop, sock);
         return;
     }
-    uint32_t budget = loop->input.budget;
+    uint32_t size, budget = loop->input.budget;
+    size_t missing;
     p2pi_socket_pin(sock);
-    do {
-        const uint8_t *frame = loop->input.data;
-        uint32_t size;
-        size_t missing;
-        if (p2pi_frame_inspect(frame, p2pi_input_left(loop), sock->message_limit, &size, &missing) != P2PI_FRAME_WHOLE) break;
-        frame += P2P_FRAME_HEADER_SIZE;
-        loop->input.data = frame + size;
+    while (p2pi_frame_inspect(data, length, sock->message_limit, &size, &missing) == P2PI_FRAME_WHOLE) {
+        data += P2P_FRAME_HEADER_SIZE;
+        loop->input.data = data + size;
         loop->stats.messages_in++;
         loop->stats.callbacks++;
-        on_message(sock, frame, size, sock->user_data);
+        on_message(sock, data, size, sock->user_data);
         if (!p2pi_input_usual(sock)) break;
-        if (p2pi_input_left(loop) == 0) {
+        data = loop->input.data; /* which p2p_message_recv may have moved */
+        length = p2pi_input_left(loop);
+        if (length == 0) {
             loop->input.socket = NULL;
             sock->pins--;
             return;
         }
-    } while (--budget > 0);
+        if (--budget == 0) break;
+    }
     p2pi_connection_received_more(loop, sock);
 }
 

@@ -58,12 +58,17 @@ static inline p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t
     uint8_t *chunk = registry->chunks[slot / P2PI_ENTRIES_PER_CHUNK];
     return (p2pi_entry *)(void *)(chunk + slot % P2PI_ENTRIES_PER_CHUNK * registry->stride);
 }
-/* The entry of a token, NULL when it is gone. */
-static inline p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token) {
+/* The entry of a token, NULL when it is another's by now; its kind tells whether it is in use. */
+static inline p2pi_entry *p2pi_registry_look_up(const p2pi_registry *registry, uint64_t token) {
     size_t slot = (uint32_t)token;
     if (slot >= registry->size) return NULL;
     p2pi_entry *entry = p2pi_registry_at(registry, slot);
-    return entry->io.token == token && entry->owner != NULL ? entry : NULL;
+    return entry->io.token == token ? entry : NULL;
+}
+/* The same, NULL when it is gone. */
+static inline p2pi_entry *p2pi_registry_find(const p2pi_registry *registry, uint64_t token) {
+    p2pi_entry *entry = p2pi_registry_look_up(registry, token);
+    return entry != NULL && entry->owner != NULL ? entry : NULL;
 }
 
 /* Let the backend see the entry's handle for the first time. */
