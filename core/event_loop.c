@@ -156,6 +156,7 @@ static int enter(p2p_event_loop_t *loop) {
     int result = bind_thread(loop);
     if (result < 0) return result;
     loop->running = true;
+    p2pi_messages_enter(&loop->messages);
     loop->now_ns = loop->sys->now_ns();
     return P2P_OK;
 }
@@ -167,6 +168,7 @@ static int leave(p2p_event_loop_t *loop) {
     int os_error = loop->fatal_os_error;
     loop->drain_error = 0;
     loop->running = false;
+    p2pi_messages_leave(&loop->messages);
     if (loop->free_when_done) p2pi_loop_free_now(loop);
     if (result < 0) return p2pi_fail_with(result, os_error);
     p2pi_clear_error();

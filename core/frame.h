@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef enum p2pi_frame_status { P2PI_FRAME_PARTIAL, P2PI_FRAME_WHOLE, P2PI_FRAME_TOO_LONG } p2pi_frame_status;
 
@@ -37,6 +38,21 @@ static inline void p2pi_frame_header(uint8_t out[P2P_FRAME_HEADER_SIZE], uint32_
     out[1] = (uint8_t)(length >> 16);
     out[2] = (uint8_t)(length >> 8);
     out[3] = (uint8_t)length;
+}
+
+/* Most messages are short, and to call memcpy costs as much as to copy them: by pieces of 16 bytes, which may overlap. */
+static inline void p2pi_frame_copy(uint8_t *out, const void *payload, uint32_t length) {
+    const uint8_t *data = payload;
+    if (length < 16 || length > 64) {
+        memcpy(out, data, length);
+        return;
+    }
+    memcpy(out, data, 16);
+    if (length > 32) {
+        memcpy(out + 16, data + 16, 16);
+        memcpy(out + length - 32, data + length - 32, 16);
+    }
+    memcpy(out + length - 16, data + length - 16, 16);
 }
 
 #endif

@@ -145,6 +145,7 @@ struct p2p_event_loop {
     p2pi_batch batch;
     p2p_buffer_pool buffers;
     p2pi_chunk_pool chunks;
+    p2pi_message_pool messages;
     p2pi_stage stage;
     p2pi_datagrams *datagrams; /* NULL until a socket needs it */
     p2pi_request *requests; /* spare ones */

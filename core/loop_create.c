@@ -63,6 +63,7 @@ static void fini(p2p_event_loop_t *loop) {
     if (loop->backend != NULL) loop->ops.destroy(loop->backend);
     p2pi_buffers_fini(loop);
     p2pi_chunk_pool_fini(&loop->chunks);
+    p2pi_messages_fini(&loop->messages);
     p2pi_free(loop->stage.data);
     p2pi_free(loop->datagrams);
     p2pi_link *link; /* the backend is gone: no OP_DONE will come for these */

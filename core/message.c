@@ -9,22 +9,66 @@ _Static_assert(sizeof(p2pi_message) <= 64, "what a message adds to its payload")
 _Static_assert(offsetof(p2pi_message, payload) == offsetof(p2pi_message, header) + P2P_FRAME_HEADER_SIZE,
                "header and payload are one piece");
 
-p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
-    if (length > LENGTH_MAX) {
-        p2pi_fail(P2P_ERR_TOO_LONG);
-        return NULL;
-    }
-    p2pi_message *message = p2pi_alloc(sizeof *message + length);
-    if (message == NULL) {
-        p2pi_fail(P2P_ERR_NO_MEMORY);
-        return NULL;
-    }
-    message->public_part.length = length;
+/* ---- spare ones ---------------------------------------------------------------------------------- */
+
+static _Thread_local p2pi_message_pool *pool_here; /* of the loop that runs in this thread */
+
+void p2pi_messages_enter(p2pi_message_pool *pool) {
+    pool->outer = pool_here;
+    pool_here = pool;
+}
+
+void p2pi_messages_leave(p2pi_message_pool *pool) {
+    pool_here = pool->outer;
+}
+
+void p2pi_messages_fini(p2pi_message_pool *pool) {
+    while (pool->count > 0) p2pi_free(pool->spare[--pool->count]);
+}
+
+/* A little longer than asked for, where it may become a spare one: then it serves for more lengths. */
+P2PI_APART static p2pi_message *allocate(uint32_t length) {
+    size_t capacity = length <= P2PI_SPARE_SIZE ? (length + 63u) & ~63u : length;
+    p2pi_message *message = p2pi_alloc(sizeof *message + capacity);
+    if (message == NULL) return NULL;
+    message->capacity = capacity;
     message->public_part.data = message->payload;
+    return message;
+}
+
+static inline p2pi_message *obtain(uint32_t length) {
+    p2pi_message_pool *pool = pool_here;
+    if (pool == NULL || pool->count == 0) return allocate(length);
+    p2pi_message *message = pool->spare[pool->count - 1];
+    if (message->capacity < length) return allocate(length);
+    pool->count--;
+    return message;
+}
+
+P2PI_APART static void release(p2pi_message *message) {
+    p2pi_message_pool *pool = pool_here;
+    if (pool == NULL || pool->count == P2PI_MESSAGE_SPARES || message->capacity > P2PI_SPARE_SIZE)
+        p2pi_free(message);
+    else
+        pool->spare[pool->count++] = message;
+}
+
+/* ---- message objects ----------------------------------------------------------------------------- */
+
+P2PI_UNUSUAL static p2p_message_t *not_created(int error) {
+    p2pi_fail(error);
+    return NULL;
+}
+
+p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
+    if (length > LENGTH_MAX) return not_created(P2P_ERR_TOO_LONG);
+    p2pi_message *message = obtain(length);
+    if (message == NULL) return not_created(P2P_ERR_NO_MEMORY);
+    message->public_part.length = length;
     atomic_init(&message->references, 1u);
     p2pi_frame_header(message->header, length);
-    if (length > 0 && data != NULL)
-        memcpy(message->payload, data, length);
+    if (data != NULL)
+        p2pi_frame_copy(message->payload, data, length);
     else
         memset(message->payload, 0, length);
     return &message->public_part;
@@ -33,7 +77,10 @@ p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
 p2p_message_t *p2pi_message_cut(p2p_message_t *message, uint32_t length) {
     p2pi_message *m = p2pi_message_of(message);
     p2pi_message *smaller = p2pi_realloc(m, sizeof *m + length);
-    if (smaller != NULL) m = smaller;
+    if (smaller != NULL) {
+        m = smaller;
+        m->capacity = length;
+    }
     m->public_part.length = length;
     m->public_part.data = m->payload;
     p2pi_frame_header(m->header, length);
@@ -43,7 +90,7 @@ p2p_message_t *p2pi_message_cut(p2p_message_t *message, uint32_t length) {
 void p2p_message_free(p2p_message_t *message) {
     if (message == NULL) return;
     p2pi_message *m = p2pi_message_of(message);
-    if (atomic_fetch_sub_explicit(&m->references, 1u, memory_order_acq_rel) == 1u) p2pi_free(m);
+    if (atomic_fetch_sub_explicit(&m->references, 1u, memory_order_acq_rel) == 1u) release(m);
 }
 
 /* ---- outside a loop ------------------------------------------------------------------------------ */
@@ -140,6 +187,8 @@ static p2p_message_t *recv_now(p2p_socket_t *sock) {
 }
 
 p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
+    bool called_for = socket != NULL && socket->loop != NULL && socket->loop->input.socket == socket;
+    if (called_for) return p2pi_connection_take(socket);
     if (socket != NULL && socket->type == P2P_UDP) return p2pi_datagram_take(socket);
     int result = socket == NULL ? P2P_ERR_INVALID : p2pi_message_usable(socket);
     if (result < 0) {

@@ -73,7 +73,7 @@ void p2pi_chunk_pool_fini(p2pi_chunk_pool *pool);
 
 static inline void p2pi_outbox_write_frame(uint8_t *out, const void *data, uint32_t length) {
     p2pi_frame_header(out, length);
-    if (length > 0) memcpy(out + P2P_FRAME_HEADER_SIZE, data, length);
+    if (length > 0) p2pi_frame_copy(out + P2P_FRAME_HEADER_SIZE, data, length);
 }
 
 /* Add one frame by copying: whole, or not at all. */

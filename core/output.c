@@ -98,20 +98,6 @@ static inline bool plain(const p2p_socket_t *sock) {
     return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0;
 }
 
-/* Most messages are short, and to call memcpy costs as much as to copy them: by pieces of 16 bytes, which may overlap. */
-static inline void copy(uint8_t *out, const uint8_t *data, uint32_t length) {
-    if (length < 16 || length > 64) {
-        memcpy(out, data, length);
-        return;
-    }
-    memcpy(out, data, 16);
-    if (length > 32) {
-        memcpy(out + 16, data + 16, 16);
-        memcpy(out + length - 32, data + length - 32, 16);
-    }
-    memcpy(out + length - 16, data + length - 16, 16);
-}
-
 /* The usual case has a short way: straight to the stage. */
 int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = socket == NULL || data == NULL ? NULL : socket->loop;
@@ -131,7 +117,7 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
     loop->stats.messages_out++;
     uint8_t *frame = stage_add(socket, stage, size);
     p2pi_frame_header(frame, length);
-    copy(frame + P2P_FRAME_HEADER_SIZE, data, length);
+    p2pi_frame_copy(frame + P2P_FRAME_HEADER_SIZE, data, length);
     return P2P_OK;
 }
 

@@ -20,10 +20,26 @@
 /* What is behind a p2p_message_t. The header stands right before the payload, so a frame is one piece. */
 typedef struct p2pi_message {
     p2p_message_t public_part;
+    size_t capacity; /* of payload */
     atomic_uint references;
     uint8_t header[P2P_FRAME_HEADER_SIZE];
     uint8_t payload[];
 } p2pi_message;
+
+#define P2PI_MESSAGE_SPARES 16u /* a loop keeps at most this many, */
+#define P2PI_SPARE_SIZE 1024u   /* none longer */
+
+/* Messages that were freed in the thread of a loop that runs: it most likely takes as many again. */
+typedef struct p2pi_message_pool {
+    p2pi_message *spare[P2PI_MESSAGE_SPARES];
+    uint32_t count;
+    struct p2pi_message_pool *outer; /* of the loop in whose callback this one runs */
+} p2pi_message_pool;
+
+/* From here on, and no longer, this thread's messages come from this pool and go there. */
+void p2pi_messages_enter(p2pi_message_pool *pool);
+void p2pi_messages_leave(p2pi_message_pool *pool);
+void p2pi_messages_fini(p2pi_message_pool *pool);
 
 static inline p2pi_message *p2pi_message_of(const p2p_message_t *message) {
     return P2PI_CONTAINER((uintptr_t)message, p2pi_message, public_part);
