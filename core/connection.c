@@ -86,13 +86,13 @@ static inline bool held_back(const p2p_socket_t *sock) {
            ((sock->held & P2PI_HELD_FULL) != 0 && sock->loop->options.auto_backpressure);
 }
 
-P2PI_APART static p2p_message_t *take_otherwise(p2p_socket_t *sock) {
+p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     const uint8_t *payload;
     uint32_t length;
     p2p_event_loop_t *loop = sock->loop;
     /* What on_read announced is given even if the callback has filled the queue meanwhile. */
     bool announced = loop->input.socket == sock && loop->input.announced;
-    if (announced) loop->input.announced = false;
+    if (announced) loop->input.announced = loop->input.at_hand = false;
     p2pi_frame_status status = held_back(sock) && !announced ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
     if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
     if (status != P2PI_FRAME_WHOLE) {
@@ -103,24 +103,6 @@ P2PI_APART static p2p_message_t *take_otherwise(p2p_socket_t *sock) {
     if (message == NULL) return NULL;
     consume_frame(sock, length);
     if (loop->input.socket != sock) p2pi_socket_tell(sock, P2PI_TELL_INPUT); /* receiving may go on */
-    return message;
-}
-
-/* The short way is for a message that lies whole at hand. */
-p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
-    p2p_event_loop_t *loop = sock->loop;
-    uint32_t size;
-    size_t missing;
-    const uint8_t *frame = loop->input.data;
-    bool at_hand = loop->input.socket == sock && sock->in.inbox == NULL && sock->held == 0 &&
-                   p2pi_frame_inspect(frame, p2pi_input_left(loop), sock->message_limit, &size, &missing) ==
-                       P2PI_FRAME_WHOLE;
-    if (!at_hand) return take_otherwise(sock);
-    loop->input.announced = false;
-    p2p_message_t *message = p2p_message_create(frame + P2P_FRAME_HEADER_SIZE, size);
-    if (message == NULL) return NULL;
-    loop->input.data = frame + P2P_FRAME_HEADER_SIZE + size;
-    loop->stats.messages_in++;
     return message;
 }
 
@@ -267,7 +249,7 @@ void p2pi_connection_put_off(p2p_event_loop_t *loop, p2p_socket_t *sock, const u
     settle(loop, sock, true);
 }
 
-P2PI_UNUSUAL static void received_unusual(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+P2PI_UNUSUAL void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     if (sock->remainder || sock->end != 0) { /* reads on only for the end, or was at it when receiving was stopped */
         loop->input.socket = NULL;
         p2pi_connection_pump(sock);
@@ -276,36 +258,44 @@ P2PI_UNUSUAL static void received_unusual(p2p_event_loop_t *loop, p2p_socket_t *
     }
 }
 
-/* As p2pi_input_usual, with messages that are pulled. */
+/* As p2pi_input_usual, with short callbacks or not. */
 static inline bool usual(const p2p_socket_t *sock) {
     return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0 &&
            sock->end == 0 && sock->connect_error == 0 && sock->receiving == 1;
 }
 
-/* Who pulls messages, when there is nothing else to be thought of. */
 static inline p2p_read_callback usual_on_read(const p2p_socket_t *sock) {
-    if (!usual(sock) || sock->in.inbox != NULL || sock->extras != NULL) return NULL;
+    if (!usual(sock)) return NULL;
     if (sock->short_callbacks) return sock->callbacks.on_read;
     return sock->callbacks.set->on_message == NULL ? sock->callbacks.set->on_read : NULL;
 }
 
-/* deliver's short way: a message at hand is announced, and taken by p2pi_connection_take's. */
-void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+/* More is there, or something has become of the socket. */
+P2PI_UNUSUAL static void pulled_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+    if (loop->input.socket == sock) settle(loop, sock, true);
+    p2pi_socket_unpin(sock);
+}
+
+/* deliver's short way: the message at hand is announced, and is all there is if it is taken. */
+void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock) {
     p2p_read_callback on_read = usual_on_read(sock);
-    uint32_t size;
     size_t missing;
-    if (on_read == NULL || p2pi_frame_inspect(loop->input.data, p2pi_input_left(loop), sock->message_limit, &size,
-                                              &missing) != P2PI_FRAME_WHOLE) {
-        received_unusual(loop, sock);
+    if (on_read == NULL || p2pi_frame_inspect(loop->input.data, p2pi_input_left(loop), sock->message_limit,
+                                              &loop->input.size, &missing) != P2PI_FRAME_WHOLE) {
+        p2pi_connection_received_otherwise(loop, sock);
         return;
     }
     p2pi_socket_pin(sock);
-    call_on_read(loop, sock, on_read);
-    if (usual(sock) && p2pi_input_left(loop) == 0)
+    loop->input.announced = loop->input.at_hand = true;
+    loop->stats.callbacks++;
+    on_read(sock, sock->user_data);
+    loop->input.announced = loop->input.at_hand = false;
+    if (usual(sock) && p2pi_input_left(loop) == 0) {
         loop->input.socket = NULL;
-    else if (loop->input.socket == sock)
-        settle(loop, sock, true);
-    p2pi_socket_unpin(sock);
+        sock->pins--;
+    } else {
+        pulled_otherwise(loop, sock);
+    }
 }
 
 /* Messages did not take it all, or something has become of the socket. */

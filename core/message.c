@@ -26,8 +26,16 @@ void p2pi_messages_fini(p2pi_message_pool *pool) {
     while (pool->count > 0) p2pi_free(pool->spare[--pool->count]);
 }
 
+static inline p2pi_message *take_spare(p2pi_message_pool *pool, uint32_t length) {
+    if (pool->count == 0) return NULL;
+    p2pi_message *message = pool->spare[pool->count - 1];
+    if (message->capacity < length) return NULL;
+    pool->count--;
+    return message;
+}
+
 /* A little longer than asked for, where it may become a spare one: then it serves for more lengths. */
-P2PI_APART static p2pi_message *allocate(uint32_t length) {
+static p2pi_message *allocate(uint32_t length) {
     size_t capacity = length <= P2PI_SPARE_SIZE ? (length + 63u) & ~63u : length;
     p2pi_message *message = p2pi_alloc(sizeof *message + capacity);
     if (message == NULL) return NULL;
@@ -36,16 +44,7 @@ P2PI_APART static p2pi_message *allocate(uint32_t length) {
     return message;
 }
 
-static inline p2pi_message *obtain(uint32_t length) {
-    p2pi_message_pool *pool = pool_here;
-    if (pool == NULL || pool->count == 0) return allocate(length);
-    p2pi_message *message = pool->spare[pool->count - 1];
-    if (message->capacity < length) return allocate(length);
-    pool->count--;
-    return message;
-}
-
-P2PI_APART static void release(p2pi_message *message) {
+static inline void release(p2pi_message *message) {
     p2pi_message_pool *pool = pool_here;
     if (pool == NULL || pool->count == P2PI_MESSAGE_SPARES || message->capacity > P2PI_SPARE_SIZE)
         p2pi_free(message);
@@ -60,13 +59,18 @@ P2PI_UNUSUAL static p2p_message_t *not_created(int error) {
     return NULL;
 }
 
-p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
-    if (length > LENGTH_MAX) return not_created(P2P_ERR_TOO_LONG);
-    p2pi_message *message = obtain(length);
-    if (message == NULL) return not_created(P2P_ERR_NO_MEMORY);
+static inline void begin(p2pi_message *message, uint32_t length) {
     message->public_part.length = length;
     atomic_init(&message->references, 1u);
     p2pi_frame_header(message->header, length);
+}
+
+p2p_message_t *p2p_message_create(const void *data, uint32_t length) {
+    if (length > LENGTH_MAX) return not_created(P2P_ERR_TOO_LONG);
+    p2pi_message *message = pool_here == NULL ? NULL : take_spare(pool_here, length);
+    if (message == NULL) message = allocate(length);
+    if (message == NULL) return not_created(P2P_ERR_NO_MEMORY);
+    begin(message, length);
     if (data != NULL)
         p2pi_frame_copy(message->payload, data, length);
     else
@@ -186,9 +190,7 @@ static p2p_message_t *recv_now(p2p_socket_t *sock) {
     return message;
 }
 
-p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
-    bool called_for = socket != NULL && socket->loop != NULL && socket->loop->input.socket == socket;
-    if (called_for) return p2pi_connection_take(socket);
+P2PI_APART static p2p_message_t *recv_otherwise(p2p_socket_t *socket) {
     if (socket != NULL && socket->type == P2P_UDP) return p2pi_datagram_take(socket);
     int result = socket == NULL ? P2P_ERR_INVALID : p2pi_message_usable(socket);
     if (result < 0) {
@@ -196,4 +198,20 @@ p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
         return NULL;
     }
     return socket->loop != NULL ? p2pi_connection_take(socket) : recv_now(socket);
+}
+
+/* What was announced at hand, by p2pi_connection_received_pulled, has a short way into a spare message. */
+p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
+    p2p_event_loop_t *loop = socket == NULL ? NULL : socket->loop;
+    if (loop == NULL || !loop->input.at_hand || loop->input.socket != socket) return recv_otherwise(socket);
+    uint32_t length = loop->input.size;
+    p2pi_message *message = take_spare(&loop->messages, length);
+    if (message == NULL) return recv_otherwise(socket);
+    const uint8_t *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
+    loop->input.announced = loop->input.at_hand = false;
+    loop->input.data = payload + length;
+    loop->stats.messages_in++;
+    begin(message, length);
+    p2pi_frame_copy(message->payload, payload, length);
+    return &message->public_part;
 }

@@ -24,8 +24,10 @@ static inline bool p2pi_input_usual(const p2p_socket_t *sock) {
            sock->end == 0 && sock->connect_error == 0 && sock->short_callbacks == 0 && sock->receiving == 1;
 }
 
-/* connection.c: input that was set but is not as usual; or that is not any more, or not all of it whole messages */
+/* connection.c: input that was set but is not as usual; or, as far as is known, only not for on_message; or that is not
+ * as usual any more, or not all of it whole messages */
 void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock);
+void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock);
 void p2pi_connection_received_more(p2p_event_loop_t *loop, p2p_socket_t *sock);
 
 /* Bytes received. The usual case has a short way: call_at_hand without what can be asked once for all messages. */
@@ -34,9 +36,13 @@ static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t
     loop->stats.bytes_in += length;
     p2pi_input_set(loop, sock, data, length);
     if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
-    p2p_message_callback on_message = p2pi_input_usual(sock) ? sock->callbacks.set->on_message : NULL;
-    if (on_message == NULL || sock->in.inbox != NULL || loop->options.measure_callbacks) {
+    if (sock->in.inbox != NULL || loop->options.measure_callbacks) {
         p2pi_connection_received_otherwise(loop, sock);
+        return;
+    }
+    p2p_message_callback on_message = p2pi_input_usual(sock) ? sock->callbacks.set->on_message : NULL;
+    if (on_message == NULL) {
+        p2pi_connection_received_pulled(loop, sock);
         return;
     }
     uint32_t size, budget = loop->input.budget;
