@@ -91,7 +91,7 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock) {
     uint32_t length;
     p2p_event_loop_t *loop = sock->loop;
     /* What on_read announced is given even if the callback has filled the queue meanwhile. */
-    bool announced = loop->input.socket == sock && loop->input.announced;
+    bool announced = loop->input.socket == sock && (loop->input.announced || loop->input.at_hand);
     if (announced) loop->input.announced = loop->input.at_hand = false;
     p2pi_frame_status status = held_back(sock) && !announced ? P2PI_FRAME_PARTIAL : next_frame(sock, &payload, &length);
     if (status == P2PI_FRAME_TOO_LONG) end_too_long(sock);
@@ -277,19 +277,19 @@ P2PI_UNUSUAL static void pulled_otherwise(p2p_event_loop_t *loop, p2p_socket_t *
 }
 
 /* deliver's short way: the message at hand is announced, and is all there is if it is taken. */
-void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock) {
+void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length) {
     p2p_read_callback on_read = usual_on_read(sock);
     size_t missing;
-    if (on_read == NULL || p2pi_frame_inspect(loop->input.data, p2pi_input_left(loop), sock->message_limit,
-                                              &loop->input.size, &missing) != P2PI_FRAME_WHOLE) {
+    if (on_read == NULL || p2pi_frame_inspect(data, length, sock->message_limit, &loop->input.size, &missing) !=
+                               P2PI_FRAME_WHOLE) {
         p2pi_connection_received_otherwise(loop, sock);
         return;
     }
     p2pi_socket_pin(sock);
-    loop->input.announced = loop->input.at_hand = true;
+    loop->input.at_hand = true;
     loop->stats.callbacks++;
     on_read(sock, sock->user_data);
-    loop->input.announced = loop->input.at_hand = false;
+    loop->input.at_hand = false;
     if (usual(sock) && p2pi_input_left(loop) == 0) {
         loop->input.socket = NULL;
         sock->pins--;

@@ -160,9 +160,9 @@ struct p2p_event_loop {
         p2p_socket_t *socket; /* whose callbacks run now; NULL as soon as that registration is over */
         const uint8_t *data, *end; /* received, not looked at yet */
         uint32_t budget; /* messages that may be delivered at a time */
-        bool announced;  /* on_read runs, and has not taken what it was called for: */
-        bool at_hand;    /* it lies whole at `data`, */
-        uint32_t size;   /* and is so long */
+        bool announced;  /* on_read runs, and has not taken what it was called for */
+        bool at_hand;    /* the same, where it is known to lie whole at `data` */
+        uint32_t size;   /* and how long it is, then */
     } input;
     uint32_t socket_count, watch_count, remainder_count;
     p2pi_limits limits;

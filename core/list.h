@@ -19,7 +19,7 @@ static inline bool p2pi_list_empty(const p2pi_link *head) {
     return head->next == head;
 }
 
-/* A link that is in no list is all zero, so that objects need no set-up beyond zeroed memory. */
+/* A link that is in no list has no next, so that objects need no set-up beyond zeroed memory. */
 static inline bool p2pi_link_used(const p2pi_link *link) {
     return link->next != NULL;
 }
@@ -35,7 +35,7 @@ static inline void p2pi_list_remove(p2pi_link *link) {
     if (!p2pi_link_used(link)) return;
     link->prev->next = link->next;
     link->next->prev = link->prev;
-    link->next = link->prev = NULL;
+    link->next = NULL;
 }
 
 static inline p2pi_link *p2pi_list_pop(p2pi_link *head) {
@@ -43,7 +43,7 @@ static inline p2pi_link *p2pi_list_pop(p2pi_link *head) {
     if (first == head) return NULL;
     head->next = first->next;
     head->next->prev = head;
-    first->next = first->prev = NULL;
+    first->next = NULL;
     return first;
 }
 

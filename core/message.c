@@ -208,7 +208,7 @@ p2p_message_t *p2p_message_recv(p2p_socket_t *socket) {
     p2pi_message *message = take_spare(&loop->messages, length);
     if (message == NULL) return recv_otherwise(socket);
     const uint8_t *payload = loop->input.data + P2P_FRAME_HEADER_SIZE;
-    loop->input.announced = loop->input.at_hand = false;
+    loop->input.at_hand = false;
     loop->input.data = payload + length;
     loop->stats.messages_in++;
     begin(message, length);

@@ -27,7 +27,7 @@ static inline bool p2pi_input_usual(const p2p_socket_t *sock) {
 /* connection.c: input that was set but is not as usual; or, as far as is known, only not for on_message; or that is not
  * as usual any more, or not all of it whole messages */
 void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p_socket_t *sock);
-void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock);
+void p2pi_connection_received_pulled(p2p_event_loop_t *loop, p2p_socket_t *sock, const uint8_t *data, size_t length);
 void p2pi_connection_received_more(p2p_event_loop_t *loop, p2p_socket_t *sock);
 
 /* Bytes received. The usual case has a short way: call_at_hand without what can be asked once for all messages. */
@@ -42,7 +42,7 @@ static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t
     }
     p2p_message_callback on_message = p2pi_input_usual(sock) ? sock->callbacks.set->on_message : NULL;
     if (on_message == NULL) {
-        p2pi_connection_received_pulled(loop, sock);
+        p2pi_connection_received_pulled(loop, sock, data, length);
         return;
     }
     uint32_t size, budget = loop->input.budget;
