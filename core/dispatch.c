@@ -98,10 +98,10 @@ P2PI_UNUSUAL static void dispatch_other(p2p_event_loop_t *loop, const p2p_backen
         p2pi_datagram_ready(loop, entry->owner, event->flags);
 }
 
-/* What nearly all events are: something to receive for a connection that wants it. */
+/* What nearly all events are: something to receive for whom recv_start is in force, which are connections only. */
 static inline bool usual(const p2pi_entry *entry, const p2p_backend_event *event) {
     return event->kind == P2P_EVENT_READY && event->flags == P2P_IN && entry != NULL &&
-           entry->kind == P2PI_CONNECTION && (entry->flags & P2PI_ENTRY_RECV) != 0;
+           (entry->flags & P2PI_ENTRY_RECV) != 0;
 }
 
 void p2pi_dispatch(p2p_event_loop_t *loop) {

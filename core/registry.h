@@ -23,7 +23,7 @@ typedef enum p2pi_kind {
 #define P2PI_ENTRY_ATTACHED 0x02u  /* the backend knows it */
 #define P2PI_ENTRY_DETACHING 0x04u /* DETACHED is still to come */
 #define P2PI_ENTRY_CLOSE 0x08u     /* close the handle then */
-#define P2PI_ENTRY_RECV 0x10u      /* emulation: recv_start is in force */
+#define P2PI_ENTRY_RECV 0x10u      /* emulation: recv_start is in force, for a connection */
 #define P2PI_ENTRY_ACCEPT 0x20u    /* emulation: accept_start is in force */
 #define P2PI_ENTRY_WRITE 0x40u     /* emulation: the owner's request waits for writability */
 
@@ -58,7 +58,7 @@ static inline p2pi_entry *p2pi_registry_at(const p2pi_registry *registry, size_t
     uint8_t *chunk = registry->chunks[slot / P2PI_ENTRIES_PER_CHUNK];
     return (p2pi_entry *)(void *)(chunk + slot % P2PI_ENTRIES_PER_CHUNK * registry->stride);
 }
-/* The entry of a token, NULL when it is another's by now; its kind tells whether it is in use. */
+/* The entry of a token, NULL when it is another's by now; its kind and flags tell whether it is in use. */
 static inline p2pi_entry *p2pi_registry_look_up(const p2pi_registry *registry, uint64_t token) {
     size_t slot = (uint32_t)token;
     if (slot >= registry->size) return NULL;
