@@ -15,6 +15,10 @@ endif()
 # instructions than adding each where it is, two times in each message.
 include(CheckCCompilerFlag)
 check_c_compiler_flag(-fno-tree-slp-vectorize P2P_COMPILER_HAS_NO_SLP)
+# The C library's functions are called where they are, not by way of a jump: three of them serve each message.
+if(UNIX AND NOT APPLE)
+    check_c_compiler_flag(-fno-plt P2P_COMPILER_HAS_NO_PLT)
+endif()
 
 # Sanitizers, coverage and run-time checks, for the library and for all that is linked with it.
 add_library(p2pnet_instrument INTERFACE)
@@ -40,6 +44,9 @@ function(p2p_use_c11 target)
     set_target_properties(${target} PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
     if(P2P_COMPILER_HAS_NO_SLP)
         target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fno-tree-slp-vectorize>)
+    endif()
+    if(P2P_COMPILER_HAS_NO_PLT)
+        target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fno-plt>)
     endif()
     if(MSVC) # Visual Studio 2022 17.5 is the first that has <stdatomic.h>, behind this option
         target_compile_options(${target} PRIVATE /utf-8 /experimental:c11atomics)
