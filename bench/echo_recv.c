@@ -1,7 +1,7 @@
 /*
- * The echo server for `SERVER=bench/echo_recv bench/cost.sh`: it takes its messages by p2p_message_recv, as objects of their
- * own, one a callback, and sends them back by p2p_message_send. This is the way of the programs written for milestone
- * 1.3; what on_message costs is measured on examples/06_async_server.
+ * The echo server for `SERVER=bench/echo_recv bench/cost.sh`: it takes its messages by p2p_message_recv, as objects of
+ * their own, one a callback, and sends them back by p2p_message_send. This is the way of the programs written for
+ * milestone 1.3; what on_message costs is measured on examples/06_async_server.
  *
  *   echo_recv [--backend NAME] --port 0
  *

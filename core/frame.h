@@ -40,7 +40,7 @@ static inline void p2pi_frame_header(uint8_t out[P2P_FRAME_HEADER_SIZE], uint32_
     out[3] = (uint8_t)length;
 }
 
-/* Most messages are short, and to call memcpy costs as much as to copy them: by pieces of 16 bytes, which may overlap. */
+/* Most messages are short, and calling memcpy costs as much as copying them, by pieces of 16 bytes that may overlap. */
 static inline void p2pi_frame_copy(uint8_t *out, const void *payload, uint32_t length) {
     const uint8_t *data = payload;
     if (length < 16 || length > 64) {

@@ -163,7 +163,7 @@ struct p2p_socket {
     p2pi_extras *extras;   /* NULL: none */
     p2p_handle_t handle;
     uint32_t lost; /* bytes that were dropped unsent */
-    /* What every message asks for stands side by side, 8 bytes, none a bool: the compiler makes one comparison of all. */
+    /* What every message asks for stands side by side, 8 bytes, none a bool: compilers make one comparison of all. */
     uint8_t type;         /* p2p_socket_type_t */
     uint8_t state;        /* p2pi_state */
     int8_t output_error;  /* why output is impossible */
