@@ -56,7 +56,7 @@ typedef struct p2pi_stage {
 } p2pi_stage;
 
 #define P2PI_STAGE_SIZE 262144u
-#define P2PI_STAGE_SHARE 65536u
+#define P2PI_STAGE_SHARE 65536u /* of it a socket has at most so much; what is more goes to chunks */
 #define P2PI_CHUNK_SIZE 2048u  /* bytes of an ordinary chunk, its head included */
 #define P2PI_CHUNK_SPARES 256u /* a pool keeps at most this many */
 #define P2PI_IOV_MAX 64u       /* pieces in one gathered write; POSIX promises at least 16, Linux has 1024 */

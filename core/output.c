@@ -48,7 +48,7 @@ static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
     p2pi_stage *stage = &loop->stage;
     bool begins = sock->state == P2PI_STATE_CONNECTED && may_begin(sock, stage, size);
     if (begins) stage_begin(sock, stage);
-    if (stage->last == sock && size <= stage->capacity - stage->used) {
+    if (stage->last == sock && size <= P2PI_STAGE_SHARE - sock->out.queued) {
         p2pi_outbox_write_frame(stage_add(sock, stage, size), data, length);
         return P2P_OK;
     }
