@@ -23,6 +23,7 @@ void p2pi_messages_leave(p2pi_message_pool *pool) {
 }
 
 void p2pi_messages_fini(p2pi_message_pool *pool) {
+    if (pool_here == pool) p2pi_messages_leave(pool); /* a forked child frees the loop in whose callback it is */
     while (pool->count > 0) p2pi_free(pool->spare[--pool->count]);
 }
 
