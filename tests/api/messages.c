@@ -692,6 +692,28 @@ static void a_flood_on_one_connection_does_not_hold_up_another(void **state) {
     p2p_event_loop_free(loop);
 }
 
+/* Pulled, sent back and freed: what is freed serves for the next. */
+static void a_flow_of_messages_allocates_nothing(void **state) {
+    (void)state;
+    static const char *const texts[] = { "a", "a message that is longer than the first one", "", "between the two" };
+    echo_server server;
+    p2p_event_loop_t *loop = loop_create(NULL);
+    echo_start(&server, loop, false);
+    p2p_handle_t fd = raw_connect(server.port);
+    assert_true(raw_send_text(fd, "the first"));
+    loop_expect_text(loop, fd, "the first");
+    uint64_t before = memory_calls();
+    for (size_t i = 0; i < 40; i++) {
+        assert_true(raw_send_text(fd, texts[i % COUNT_OF(texts)]));
+        loop_expect_text(loop, fd, texts[i % COUNT_OF(texts)]);
+    }
+    assert_int_equal(memory_calls(), before);
+    os_close(fd);
+    RUN_UNTIL(loop, server.ended == 1);
+    echo_stop(&server);
+    p2p_event_loop_free(loop);
+}
+
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
         CASE(one_on_read_can_take_all_messages_and_then_gets_WOULD_BLOCK),
@@ -724,6 +746,7 @@ int main(int argc, char **argv) {
         CASE(remove_restores_the_blocking_mode_last_asked_for),
         CASE(unsent_output_stays_with_a_removed_socket),
         CASE(a_flood_on_one_connection_does_not_hold_up_another),
+        CASE(a_flow_of_messages_allocates_nothing),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
 }

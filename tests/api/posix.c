@@ -105,6 +105,26 @@ static void a_child_that_frees_the_loop_writes_nothing_to_its_peers(void **state
     p2p_event_loop_free(loop);
 }
 
+static void free_and_use_messages(p2p_event_loop_t *loop) {
+    p2p_message_free(p2p_message_create("spare", 5)); /* which goes with the loop that runs */
+    p2p_event_loop_free(loop);
+    p2p_message_t *message = p2p_message_create("whole", 5);
+    if (message == NULL || memcmp(message->data, "whole", 5) != 0) _exit(1);
+    p2p_message_free(message);
+}
+
+static void fork_in_callback(void *loop) {
+    run_child(loop, free_and_use_messages);
+}
+
+static void a_child_that_frees_the_loop_in_a_callback_has_messages(void **state) {
+    (void)state;
+    p2p_event_loop_t *loop = loop_create(NULL);
+    assert_int_equal(p2p_event_loop_post(loop, fork_in_callback, loop), 0);
+    loop_settle(loop);
+    p2p_event_loop_free(loop);
+}
+
 static void use_own_loop(p2p_event_loop_t *parents) {
     p2p_event_loop_free(parents);
     p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
@@ -460,6 +480,7 @@ int main(int argc, char **argv) {
         CASE(a_child_that_frees_the_loop_does_not_disturb_the_parent),
         CASE(a_child_that_frees_the_loop_writes_nothing_to_its_peers),
         CASE(a_child_loses_no_memory_with_the_loop),
+        CASE(a_child_that_frees_the_loop_in_a_callback_has_messages),
         CASE(a_child_can_have_a_loop_of_its_own),
         CASE(stop_is_safe_in_a_signal_handler),
         CASE(a_storm_of_signals_changes_nothing),
