@@ -91,15 +91,12 @@ static void on_member_error(p2p_socket_t *member, int error, void *user_data) {
     leave(member);
 }
 
-/* From 1 KiB on the library stores a p2p_message_t once for all; a smaller one it would copy for each, too. */
+/* A message object for many: the library stores it once. Who can't be sent to is about to be told of. */
 static void tell_all(p2p_socket_t *from, const void *data, uint32_t length, void *user_data) {
     (void)from, (void)user_data;
-    p2p_message_t *message = length >= 1024 ? p2p_message_create(data, length) : NULL;
-    for (size_t i = 0; i < member_count; i++) {
-        int sent = message != NULL ? p2p_message_send(members[i], message)
-                                   : p2p_message_send_data(members[i], data, length);
-        if (sent < 0) fail("send");
-    }
+    p2p_message_t *message = p2p_message_create(data, length);
+    if (message == NULL) fail("message");
+    for (size_t i = 0; i < member_count; i++) p2p_message_send(members[i], message);
     p2p_message_free(message);
 }
 

@@ -11,7 +11,7 @@
 
 int p2pi_batch_init(p2p_event_loop_t *loop) {
     p2pi_batch *batch = &loop->batch;
-    batch->capacity = loop->options.max_events;
+    batch->capacity = batch->wanted = loop->options.max_events;
     batch->events = p2pi_alloc(batch->capacity * sizeof *batch->events);
     return batch->events == NULL ? P2P_ERR_NO_MEMORY : P2P_OK;
 }
@@ -20,10 +20,23 @@ void p2pi_batch_fini(p2p_event_loop_t *loop) {
     p2pi_free(loop->batch.events);
 }
 
+/* The last wait had more than it could bring. Where sends are told of too, they would crowd out what is received. */
+static void widen(p2pi_batch *batch) {
+    uint32_t wanted = batch->wanted * 2 < batch->most ? batch->wanted * 2 : batch->most;
+    if (batch->capacity < wanted) {
+        p2p_backend_event *events = p2pi_realloc(batch->events, wanted * sizeof *events);
+        if (events == NULL) return; /* as many as before, then */
+        batch->events = events;
+        batch->capacity = wanted;
+    }
+    batch->wanted = wanted;
+}
+
 void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns) {
     p2pi_batch *batch = &loop->batch;
+    if (batch->was_full && batch->wanted < batch->most) widen(batch);
     uint32_t room = batch->capacity - batch->count;
-    if (room > loop->options.max_events) room = loop->options.max_events;
+    if (room > batch->wanted) room = batch->wanted;
     if (room == 0) return; /* full of what an earlier one has brought, which comes first */
     int count = loop->ops.wait(loop->backend, batch->events + batch->count, (int)room, timeout_ns);
     atomic_exchange_explicit(&loop->wake_pending, false, memory_order_acq_rel);
@@ -36,6 +49,7 @@ void p2pi_batch_fill(p2p_event_loop_t *loop, int64_t timeout_ns) {
     loop->stats.events += (uint64_t)count;
     if ((uint64_t)count > loop->stats.events_max) loop->stats.events_max = (uint64_t)count;
     batch->count += (uint32_t)count;
+    batch->was_full = (uint32_t)count == batch->wanted;
 }
 
 /* ---- settling ----------------------------------------------------------------------------------------------- */

@@ -108,10 +108,14 @@ void p2pi_lookups_fini(p2p_event_loop_t *loop, bool forked);
 
 /* ---- batch.c: what waits have brought --------------------------------------------------------------------- */
 
+#define P2PI_EVENTS_MOST 4096u /* by one wait, where max_events is left to us */
+
 typedef struct p2pi_batch {
     p2p_backend_event *events;
     uint32_t next, count; /* dispatched so far, harvested */
     uint32_t capacity;
+    uint32_t wanted, most; /* by one wait: now, and at most */
+    bool was_full;         /* the last wait brought all that it might */
 } p2pi_batch;
 
 int p2pi_batch_init(p2p_event_loop_t *loop);

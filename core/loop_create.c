@@ -93,6 +93,7 @@ static int make_stage(p2pi_stage *stage, uint32_t high_water) {
 static int build(p2p_event_loop_t *loop, const p2p_event_loop_options_t *options) {
     int result = read_options(&loop->options, options);
     if (result < 0) return p2pi_fail(result);
+    loop->batch.most = options != NULL && options->max_events > 0 ? options->max_events : P2PI_EVENTS_MOST;
     result = p2pi_resolve_backend(loop);
     if (result < 0) return result;
     loop->input.budget = loop->options.message_budget;

@@ -47,10 +47,12 @@ static p2pi_message *allocate(uint32_t length) {
 
 static inline void release(p2pi_message *message) {
     p2pi_message_pool *pool = pool_here;
-    if (pool == NULL || pool->count == P2PI_MESSAGE_SPARES || message->capacity > P2PI_SPARE_SIZE)
+    if (pool == NULL || pool->count == P2PI_MESSAGE_SPARES || message->capacity > P2PI_SPARE_SIZE) {
         p2pi_free(message);
-    else
+    } else {
+        pool->sent_last = NULL;
         pool->spare[pool->count++] = message;
+    }
 }
 
 /* ---- message objects ----------------------------------------------------------------------------- */

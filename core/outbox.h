@@ -44,7 +44,8 @@ typedef struct p2pi_chunk_pool {
 
 /*
  * The frames that a turn queues on sockets without a backlog, one socket's behind the other's. Nearly all leave
- * when the turn writes its output; only what a socket does not take moves to chunks of its own.
+ * when the turn writes its output; only what a socket does not take moves to chunks of its own. A message that is sent
+ * to many, one after the other, lies here once, and those to whom the same ones were sent have the same part of it.
  */
 typedef struct p2pi_stage {
     uint8_t *data;

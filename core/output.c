@@ -42,13 +42,26 @@ static inline uint8_t *stage_add(p2p_socket_t *sock, p2pi_stage *stage, uint32_t
     return end;
 }
 
+/* Whether the socket has something staged, and it ends there. */
+static inline bool staged_up_to(const p2p_socket_t *sock, uint32_t at) {
+    return sock->out.first == NULL && sock->out.queued > 0 && sock->out.staged_at + sock->out.queued == at;
+}
+
+/* More of a socket whose frames end where the stage ends, since they are others' too. */
+static inline void stage_go_on(p2p_socket_t *sock, p2pi_stage *stage) {
+    uint32_t room = stage->capacity - sock->out.staged_at;
+    stage->last = sock;
+    stage->limit = sock->out.staged_at + (stage->share < room ? stage->share : room);
+}
+
 static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = sock->loop;
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;
     p2pi_stage *stage = &loop->stage;
     bool begins = sock->state == P2PI_STATE_CONNECTED && may_begin(sock, stage, size);
     if (begins) stage_begin(sock, stage);
-    if (stage->last == sock && size <= P2PI_STAGE_SHARE - sock->out.queued) {
+    if (!begins && staged_up_to(sock, stage->used)) stage_go_on(sock, stage);
+    if (stage->last == sock && size <= P2PI_STAGE_SHARE - sock->out.queued && size <= stage->capacity - stage->used) {
         p2pi_outbox_write_frame(stage_add(sock, stage, size), data, length);
         return P2P_OK;
     }
@@ -121,10 +134,48 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
     return P2P_OK;
 }
 
+/*
+ * The stage ends with this very frame, and it is what the socket gets next: then it gets it there. Only the bytes count:
+ * the message may have been changed, or be another one in the same place.
+ */
+static bool stage_ends_with(const p2p_socket_t *sock, const p2p_message_t *message, uint32_t size) {
+    const p2pi_stage *stage = &sock->loop->stage;
+    uint8_t header[P2P_FRAME_HEADER_SIZE];
+    if (!plain(sock) || message->length > sock->message_limit || size > stage->used) return false;
+    const uint8_t *frame = stage->data + (stage->used - size);
+    if (sock->out.queued > 0 &&
+        (!staged_up_to(sock, stage->used - size) || size > P2PI_STAGE_SHARE - sock->out.queued)) return false;
+    p2pi_frame_header(header, message->length);
+    return memcmp(frame, header, sizeof header) == 0 &&
+           memcmp(frame + sizeof header, message->data, message->length) == 0;
+}
+
+P2PI_APART static int send_again(p2p_socket_t *sock, const p2p_message_t *message) {
+    p2p_event_loop_t *loop = sock->loop;
+    uint32_t size = message->length + P2P_FRAME_HEADER_SIZE;
+    if (!stage_ends_with(sock, message, size))
+        return p2p_message_send_data(sock, message->data, message->length);
+    if (sock->out.queued == 0) {
+        sock->out.staged_at = loop->stage.used - size;
+        sock->has_sent = true;
+        p2pi_list_append(&loop->flush, &sock->flush);
+    }
+    sock->out.queued += size;
+    if (sock->out.queued >= loop->options.high_water) sock->held |= P2PI_HELD_FULL;
+    loop->stats.messages_out++;
+    return P2P_OK;
+}
+
 int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message) {
-    if (message == NULL) return p2pi_fail(P2P_ERR_INVALID);
-    if (message->length < P2PI_SHARE_SIZE) return p2p_message_send_data(socket, message->data, message->length);
-    return send_otherwise(socket, message->data, message->length, p2pi_message_of(message));
+    if (socket == NULL || message == NULL) return p2pi_fail(P2P_ERR_INVALID);
+    if (message->length >= P2PI_SHARE_SIZE)
+        return send_otherwise(socket, message->data, message->length, p2pi_message_of(message));
+    p2p_event_loop_t *loop = socket->loop;
+    if (loop != NULL) {
+        if (loop->messages.sent_last == message) return send_again(socket, message);
+        loop->messages.sent_last = message;
+    }
+    return p2p_message_send_data(socket, message->data, message->length);
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------- */

@@ -34,6 +34,7 @@ typedef struct p2pi_message_pool {
     p2pi_message *spare[P2PI_MESSAGE_SPARES];
     uint32_t count;
     struct p2pi_message_pool *outer; /* of the loop in whose callback this one runs */
+    const p2p_message_t *sent_last;  /* may be sent to others, too; NULL once one has been freed */
 } p2pi_message_pool;
 
 /* From here on, and no longer, this thread's messages come from this pool and go there. */

@@ -3,6 +3,7 @@
 #include "probe.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define KIB 1024u
 
@@ -41,6 +42,134 @@ static uint32_t fill_until_stuck(probe *p, uint32_t length) {
         assert_true(p2p_event_loop_run_once(p->loop, 0) >= 0);
     }
     return taken;
+}
+
+/* ---- one message for many ---- */
+
+enum { MEMBERS = 5, EXPECTED_MAX = 512 * 1024 };
+
+typedef struct room {
+    p2p_event_loop_t *loop;
+    probe members[MEMBERS];
+    uint8_t *expected[MEMBERS]; /* what each has to get */
+    size_t length[MEMBERS];
+} room;
+
+static void expect_more(room *r, size_t member, const void *data, uint32_t length) {
+    assert_true(length + 4 <= EXPECTED_MAX - r->length[member]);
+    r->length[member] += raw_frame(r->expected[member] + r->length[member], data, length);
+}
+
+static void send_to(room *r, size_t member, const p2p_message_t *message) {
+    assert_int_equal(p2p_message_send(r->members[member].sock, message), 0);
+    expect_more(r, member, message->data, message->length);
+}
+
+static void send_alone(room *r, size_t member, uint32_t value) {
+    assert_int_equal(p2p_message_send_data(r->members[member].sock, &value, sizeof value), 0);
+    expect_more(r, member, &value, sizeof value);
+}
+
+/* One step: to all, to all but one, to one, to all with another text for the last, or twice to each. */
+static void step(room *r, uint32_t i) {
+    uint8_t data[1500];
+    uint32_t length = i * 31 % (i % 7 == 0 ? 1500 : 100);
+    raw_fill(data, sizeof data, i);
+    p2p_message_t *message = p2p_message_create(data, length);
+    assert_non_null(message);
+    for (size_t m = 0; m < MEMBERS; m++) {
+        if (i % 11 == 3 && m == i % MEMBERS) continue;
+        bool is_short = length > 0 && length < 1024; /* a longer one is not copied: it has to stay as it is */
+        if (i % 13 == 4 && m == MEMBERS - 1 && is_short) message->data[length - 1] ^= 1;
+        if (i % 5 == 2 && m == 2) send_alone(r, i % MEMBERS, i);
+        send_to(r, m, message);
+        if (i % 17 == 6) send_to(r, m, message);
+    }
+    p2p_message_free(message);
+}
+
+static void receive_all(room *r, size_t member) {
+    uint8_t *got = malloc(EXPECTED_MAX);
+    size_t length = 0;
+    assert_non_null(got);
+    while (length < r->length[member]) {
+        assert_true(p2p_event_loop_run_once(r->loop, 0) >= 0);
+        int64_t some = os_recv_now(r->members[member].fd, got + length, EXPECTED_MAX - length);
+        assert_true(some > 0 || some == -EAGAIN);
+        if (some > 0) length += (size_t)some;
+    }
+    assert_int_equal(length, r->length[member]);
+    assert_memory_equal(got, r->expected[member], length);
+    free(got);
+}
+
+/* However sends to one and to many alternate, and turns fall between, each member gets just what was sent to it. */
+static void who_is_sent_to_by_turns_and_together_gets_all_in_order(void **state) {
+    (void)state;
+    static room r;
+    r = (room){ .loop = loop_create(NULL) };
+    for (size_t m = 0; m < MEMBERS; m++) {
+        probe_open(&r.members[m], r.loop, &probe_by_message);
+        r.expected[m] = malloc(EXPECTED_MAX);
+        assert_non_null(r.expected[m]);
+    }
+    for (uint32_t i = 0; i < 600; i++) {
+        step(&r, i);
+        if (i % 9 == 8) assert_true(p2p_event_loop_run_once(r.loop, 0) >= 0);
+    }
+    for (size_t m = 0; m < MEMBERS; m++) {
+        receive_all(&r, m);
+        probe_close(&r.members[m]);
+        free(r.expected[m]);
+    }
+    p2p_event_loop_free(r.loop);
+}
+
+/* Those who get the same have the same part of it: no memory but what the loop has from the start. */
+static void a_short_message_for_many_takes_no_memory_for_each(void **state) {
+    (void)state;
+    if (strcmp(test_backend(), "io_uring") == 0)
+        test_skip("what it sends has to stay where it is until the kernel has taken it");
+    room r = { .loop = loop_create(NULL) };
+    for (size_t m = 0; m < MEMBERS; m++) probe_open(&r.members[m], r.loop, &probe_by_message);
+    uint8_t data[100] = { 0 };
+    p2p_message_t *message = p2p_message_create(data, sizeof data);
+    uint64_t calls = memory_calls();
+    for (uint32_t i = 0; i < 50; i++) {
+        message->data[0] = (uint8_t)i;
+        for (size_t m = 0; m < MEMBERS; m++) assert_int_equal(p2p_message_send(r.members[m].sock, message), 0);
+    }
+    assert_true(p2p_event_loop_run_once(r.loop, 0) >= 0);
+    assert_int_equal(memory_calls(), calls);
+    p2p_message_free(message);
+    for (size_t m = 0; m < MEMBERS; m++) {
+        for (uint32_t i = 0; i < 50; i++) {
+            assert_int_equal(loop_recv_frame(r.loop, r.members[m].fd, data, sizeof data), sizeof data);
+            assert_int_equal(data[0], i);
+        }
+        probe_close(&r.members[m]);
+    }
+    p2p_event_loop_free(r.loop);
+}
+
+static void the_same_message_to_many_stops_at_high_water_for_each(void **state) {
+    (void)state;
+    p2p_event_loop_options_t options = P2P_EVENT_LOOP_OPTIONS_INIT;
+    options.high_water = 1000;
+    room r = { .loop = loop_create(&options) };
+    for (size_t m = 0; m < MEMBERS; m++) probe_open(&r.members[m], r.loop, &probe_by_message);
+    uint8_t data[100] = { 0 };
+    p2p_message_t *message = p2p_message_create(data, sizeof data);
+    for (uint32_t i = 0; i < 20; i++) {
+        for (size_t m = 0; m < MEMBERS; m++) {
+            int result = p2p_message_send(r.members[m].sock, message);
+            assert_int_equal(result, i < 10 || result == 0 ? 0 : P2P_ERR_QUEUE_FULL);
+            if (i >= 11) assert_int_equal(result, P2P_ERR_QUEUE_FULL);
+        }
+    }
+    p2p_message_free(message);
+    for (size_t m = 0; m < MEMBERS; m++) probe_close(&r.members[m]);
+    p2p_event_loop_free(r.loop);
 }
 
 /* ---- the marks ---- */
@@ -426,6 +555,9 @@ static void the_steady_path_of_on_message_allocates_nothing(void **state) {
 
 int main(int argc, char **argv) {
     static const struct CMUnitTest cases[] = {
+        CASE(who_is_sent_to_by_turns_and_together_gets_all_in_order),
+        CASE(a_short_message_for_many_takes_no_memory_for_each),
+        CASE(the_same_message_to_many_stops_at_high_water_for_each),
         CASE(at_high_water_a_send_is_refused_and_nothing_is_half_queued),
         CASE(below_low_water_on_write_runs_once),
         CASE(without_a_refusal_on_write_stays_silent),

@@ -19,7 +19,7 @@ static struct {
     unsigned changes; /* since the last wait, the first registration left out */
 } known[FAKE_SOCKETS_MAX];
 
-static p2p_backend_event events[256];
+static p2p_backend_event events[4097];
 static int event_count;
 static const p2p_buffer_pool *pool;
 static bool lent[64];

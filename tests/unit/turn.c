@@ -290,6 +290,43 @@ static void events_beyond_one_wait_come_with_the_next(void **state) {
     close_loop();
 }
 
+/* As often as a wait is full, the next one may bring twice as much; not where the user has set a number. */
+static void a_full_wait_is_followed_by_a_wider_one(void **state) {
+    (void)state;
+    the_loop = mock_loop(0, NULL);
+    speaker = NULL;
+    sockets[0] = fake_connection();
+    assert_int_equal(p2p_event_loop_add_socket_with(the_loop, sockets[0], &by_message, NULL), 0);
+    for (int expected = 512; expected <= 4096; expected *= 2) {
+        for (int i = 0; i < expected; i++) mock_ready(p2p_socket_handle(sockets[0]), P2P_IN);
+        mock_turn(the_loop);
+        assert_int_equal(mock.capacity, expected);
+    }
+    memory_fail(1, true); /* full again, but there are no more than 4096 */
+    mock_turn(the_loop);
+    memory_fail(0, false);
+    assert_int_equal(mock.capacity, 4096);
+    mock_turn(the_loop);
+    assert_int_equal(mock.capacity, 4096);
+    close_loop();
+}
+
+static void a_wait_that_cannot_be_wider_stays_as_it_was(void **state) {
+    (void)state;
+    the_loop = mock_loop(0, NULL);
+    speaker = NULL;
+    sockets[0] = fake_connection();
+    assert_int_equal(p2p_event_loop_add_socket_with(the_loop, sockets[0], &by_message, NULL), 0);
+    for (int i = 0; i < 512; i++) mock_ready(p2p_socket_handle(sockets[0]), P2P_IN);
+    mock_turn(the_loop);
+    memory_fail(1, true);
+    mock_turn(the_loop);
+    memory_fail(0, false);
+    assert_int_equal(mock.capacity, 512);
+    assert_int_equal(loop_stats(the_loop).events, 512);
+    close_loop();
+}
+
 /* Each ready socket is read for its share only, and comes again with the next wait. */
 static void the_read_budget_holds(void **state) {
     (void)state;
@@ -328,6 +365,8 @@ int main(int argc, char **argv) {
         MOCK_CASE(the_turns_time_is_the_waits_end),
         MOCK_CASE(run_ends_when_nothing_is_left),
         MOCK_CASE(events_beyond_one_wait_come_with_the_next),
+        MOCK_CASE(a_full_wait_is_followed_by_a_wider_one),
+        MOCK_CASE(a_wait_that_cannot_be_wider_stays_as_it_was),
         MOCK_CASE(the_read_budget_holds),
     };
     return p2p_test_main(argc, argv, cases, COUNT_OF(cases));
