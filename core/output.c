@@ -135,8 +135,8 @@ int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t lengt
 }
 
 /*
- * The stage ends with this very frame, and it is what the socket gets next: then it gets it there. Only the bytes count:
- * the message may have been changed, or be another one in the same place.
+ * The stage ends with this very frame, and it is what the socket gets next: then it gets it there. Only the bytes
+ * count: the message may have been changed, or be another one in the same place.
  */
 static bool stage_ends_with(const p2p_socket_t *sock, const p2p_message_t *message, uint32_t size) {
     const p2pi_stage *stage = &sock->loop->stage;
