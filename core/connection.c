@@ -4,6 +4,8 @@
  */
 #include "receive.h"
 
+#define IN_PLACE_MIN 16384u /* a shorter rest of a message comes with what follows it */
+
 void p2pi_connection_set_limit(p2p_socket_t *sock) {
     if (sock->own_limit) return;
     sock->message_limit = sock->loop != NULL ? sock->loop->options.max_message_size : P2P_DEFAULT_MAX_MESSAGE_SIZE;
@@ -234,8 +236,34 @@ P2PI_UNUSUAL static void deliver(p2p_event_loop_t *loop, p2p_socket_t *sock) {
 
 /* One round for a socket that has something left over from before, or an end to tell, or may receive again. */
 void p2pi_connection_resume(p2p_event_loop_t *loop, p2p_socket_t *sock) {
-    p2pi_input_set(loop, sock, NULL, 0);
+    static const uint8_t nothing[1]; /* an address to count from */
+    p2pi_input_set(loop, sock, nothing, 0);
     deliver(loop, sock);
+}
+
+/* As p2pi_input_usual, with short callbacks or not. */
+static inline bool usual(const p2p_socket_t *sock) {
+    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0 &&
+           sock->end == 0 && sock->connect_error == 0 && sock->receiving == 1;
+}
+
+uint8_t *p2pi_connection_place(p2p_socket_t *sock, uint32_t at_most, uint32_t *room) {
+    p2pi_inbox *inbox = sock->in.inbox;
+    if (inbox == NULL || inbox->lent || !usual(sock)) return NULL;
+    uint32_t length;
+    size_t missing = 0;
+    p2pi_frame_status status = p2pi_frame_inspect(inbox->data + inbox->head, p2pi_inbox_length(sock),
+                                                  sock->message_limit, &length, &missing);
+    if (status != P2PI_FRAME_PARTIAL || missing < IN_PLACE_MIN || missing > inbox->capacity - inbox->tail) return NULL;
+    *room = missing < at_most ? (uint32_t)missing : at_most;
+    return inbox->data + inbox->tail;
+}
+
+void p2pi_connection_received_in_place(p2p_event_loop_t *loop, p2p_socket_t *sock, size_t length) {
+    sock->in.inbox->tail += (uint32_t)length;
+    loop->stats.bytes_in += length;
+    if (sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
+    p2pi_connection_resume(loop, sock);
 }
 
 /* Bytes received that are for a later round: this turn's share is used up, or a round is owed already. */
@@ -256,12 +284,6 @@ P2PI_UNUSUAL void p2pi_connection_received_otherwise(p2p_event_loop_t *loop, p2p
     } else {
         deliver(loop, sock);
     }
-}
-
-/* As p2pi_input_usual, with short callbacks or not. */
-static inline bool usual(const p2p_socket_t *sock) {
-    return sock->type == P2P_TCP && sock->state == P2PI_STATE_CONNECTED && sock->output_error == 0 && sock->held == 0 &&
-           sock->end == 0 && sock->connect_error == 0 && sock->receiving == 1;
 }
 
 static inline p2p_read_callback usual_on_read(const p2p_socket_t *sock) {

@@ -171,21 +171,31 @@ static void recv_ended(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t result
     p2pi_connection_received_end(loop, entry->owner, result);
 }
 
+/*
+ * Receive until the socket is empty or has had its share; `got` is what the first call gave. What a long message lacks
+ * is received where it belongs; everything else comes to a buffer first.
+ */
 static void recv_on(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got) {
     uint64_t token = entry->io.token, messages_before = loop->stats.messages_in;
-    uint32_t size = loop->buffers.size;
-    for (uint32_t total = 0;; total += size) {
-        if (total > 0) got = loop->sys->recv(entry->io.handle, loop->buffers.slab, size, 1);
+    uint32_t budget = loop->options.read_budget, asked = loop->buffers.size, total = 0;
+    uint8_t *place = NULL;
+    for (;;) {
         if (got <= 0) {
             recv_ended(loop, entry, got, total == 0);
             return;
         }
-        p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
-        bool share_left = size < loop->options.read_budget && total < loop->options.read_budget - size;
-        if (got < (int64_t)size || !share_left || !stands(entry, token, P2PI_ENTRY_RECV)) return;
+        if (place != NULL)
+            p2pi_connection_received_in_place(loop, entry->owner, (size_t)got);
+        else
+            p2pi_connection_received(loop, entry->owner, loop->buffers.slab, (size_t)got);
+        total += (uint32_t)got;
+        if (got < (int64_t)asked || total >= budget || !stands(entry, token, P2PI_ENTRY_RECV)) return;
         uint64_t messages = loop->stats.messages_in - messages_before;
         if (messages >= loop->options.message_budget) return;
         loop->input.budget = loop->options.message_budget - (uint32_t)messages;
+        asked = loop->buffers.size < budget - total ? loop->buffers.size : budget - total;
+        place = p2pi_connection_place(entry->owner, budget - total, &asked);
+        got = loop->sys->recv(entry->io.handle, place != NULL ? place : loop->buffers.slab, asked, 1);
     }
 }
 

@@ -20,7 +20,7 @@ static int read_options(p2p_event_loop_options_t *options, const p2p_event_loop_
     use_default(&options->low_water, options->high_water / 4);
     use_default(&options->low_water, 1); /* 0 would never be undercut */
     use_default(&options->max_events, 512);
-    use_default(&options->read_budget, 256 * KIB);
+    use_default(&options->read_budget, 320 * KIB); /* a message of 256 KiB in one turn */
     use_default(&options->message_budget, 1024);
     use_default(&options->accept_budget, 64);
     use_default(&options->receive_buffer_size, 64 * KIB);

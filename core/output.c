@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define WRITE_AT_ONCE 16384u /* from this length on copying costs more than a call for each message */
+
 void p2pi_output_schedule(p2p_socket_t *sock) {
     if (sock->request != NULL && !sock->request->is_connect) sock->request->op.flags = 0; /* it is waited for */
     if (sock->out.queued == 0 || sock->state != P2PI_STATE_CONNECTED || sock->request != NULL) return;
@@ -69,6 +71,41 @@ static int queue_copy(p2p_socket_t *sock, const void *data, uint32_t length) {
     return result < 0 ? result : p2pi_outbox_copy(&sock->out, &loop->chunks, data, length);
 }
 
+/* Where the emulation sends, and nothing is before it, a long message is written at once, from where it lies. */
+static inline bool may_write(const p2p_socket_t *sock, uint32_t length) {
+    return length >= WRITE_AT_ONCE && sock->state == P2PI_STATE_CONNECTED && sock->out.queued == 0 &&
+           sock->request == NULL && sock->loop->stage.capacity > 0;
+}
+
+/*
+ * What the system does not take is queued; an error is left for when that is written. The room for it is there before
+ * anything is written, since half a message can't be taken back.
+ */
+static int write_or_queue(p2p_socket_t *sock, const void *data, uint32_t length) {
+    p2p_event_loop_t *loop = sock->loop;
+    uint8_t header[P2P_FRAME_HEADER_SIZE];
+    uint32_t size = length + P2P_FRAME_HEADER_SIZE;
+    p2pi_chunk *chunk = p2pi_outbox_extend(&sock->out, &loop->chunks, size);
+    if (chunk == NULL) return P2P_ERR_NO_MEMORY;
+    p2pi_frame_header(header, length);
+    p2p_iov iov[2] = { { (char *)header, sizeof header }, { (char *)(uintptr_t)data, length } };
+    int64_t result = loop->sys->sendv(sock->handle, iov, 2, 1);
+    uint32_t sent = result > 0 ? (uint32_t)result : 0;
+    loop->stats.bytes_out += sent;
+    if (sent > 0 && sock->extras != NULL) p2pi_deadline_put_off(sock, P2P_DEADLINE_IDLE);
+    if (sent == size) {
+        p2pi_outbox_drop_first(&sock->out, &loop->chunks);
+        return P2P_OK;
+    }
+    uint32_t header_sent = sent < sizeof header ? sent : (uint32_t)sizeof header, payload_sent = sent - header_sent;
+    uint32_t header_left = (uint32_t)sizeof header - header_sent;
+    memcpy(chunk->bytes, header + header_sent, header_left);
+    memcpy(chunk->bytes + header_left, (const uint8_t *)data + payload_sent, length - payload_sent);
+    chunk->tail = size - sent;
+    sock->out.queued += size - sent;
+    return P2P_OK;
+}
+
 static int queue_shared(p2p_socket_t *sock, p2pi_message *message) {
     int result = unstage(sock);
     return result < 0 ? result : p2pi_outbox_refer(&sock->out, message);
@@ -97,7 +134,10 @@ P2PI_APART static int send_otherwise(p2p_socket_t *sock, const void *data, uint3
     sock->has_sent = true;
     bool share = message != NULL && length >= P2PI_SHARE_SIZE;
     if (loop == NULL) return p2pi_message_send_now(sock, data, length, share ? message : NULL);
-    result = share ? queue_shared(sock, message) : queue_copy(sock, data, length);
+    if (!share && may_write(sock, length))
+        result = write_or_queue(sock, data, length);
+    else
+        result = share ? queue_shared(sock, message) : queue_copy(sock, data, length);
     if (result < 0) return p2pi_fail(result);
     if (sock->out.queued >= loop->options.high_water) sock->held |= P2PI_HELD_FULL;
     loop->stats.messages_out++;
@@ -114,7 +154,7 @@ static inline bool plain(const p2p_socket_t *sock) {
 /* The usual case has a short way: straight to the stage. */
 int p2p_message_send_data(p2p_socket_t *socket, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = socket == NULL || data == NULL ? NULL : socket->loop;
-    if (loop == NULL || !plain(socket) || length > socket->message_limit)
+    if (loop == NULL || !plain(socket) || length > socket->message_limit || length >= WRITE_AT_ONCE)
         return send_otherwise(socket, data, length, NULL);
     p2pi_stage *stage = &loop->stage;
     uint32_t size = length + P2P_FRAME_HEADER_SIZE;

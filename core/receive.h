@@ -67,6 +67,13 @@ static inline void p2pi_connection_received(p2p_event_loop_t *loop, p2p_socket_t
     p2pi_connection_received_more(loop, sock);
 }
 
+/*
+ * connection.c: where the rest of a long message goes, of which a part is there, and how much of it, `at_most`. NULL,
+ * and *room is left alone, for short rests and for all that is not as usual. And: it has been received there.
+ */
+uint8_t *p2pi_connection_place(p2p_socket_t *sock, uint32_t at_most, uint32_t *room);
+void p2pi_connection_received_in_place(p2p_event_loop_t *loop, p2p_socket_t *sock, size_t length);
+
 /* emul.c: receive until the socket is empty or has had its share of the turn; `got` is what the first call gave */
 void p2pi_emul_recv_all(p2p_event_loop_t *loop, p2pi_entry *entry, int64_t got);
 
