@@ -58,7 +58,9 @@ P2P_API p2p_message_t *p2p_message_create(const void *data, uint32_t length);
 P2P_API int p2p_message_send(p2p_socket_t *socket, const p2p_message_t *message);
 
 /**
- * Send bytes as one message, without making a p2p_message_t first.
+ * Send bytes as one message, without making a p2p_message_t first. In a loop 16 KiB and more are
+ * written in the call, as far as the system takes them, unless something is queued before them or the
+ * backend sends by itself.
  *
  * @param data  `length` bytes, read during the call; may be NULL when length is 0.
  * @return as p2p_message_send.
