@@ -88,7 +88,8 @@ static int write_or_queue(p2p_socket_t *sock, const void *data, uint32_t length)
     p2pi_chunk *chunk = p2pi_outbox_extend(&sock->out, &loop->chunks, size);
     if (chunk == NULL) return P2P_ERR_NO_MEMORY;
     p2pi_frame_header(header, length);
-    p2p_iov iov[2] = { { (char *)header, sizeof header }, { (char *)(uintptr_t)data, length } };
+    p2p_iov iov[2] = { { .base = (char *)header, .len = sizeof header },
+                       { .base = (char *)(uintptr_t)data, .len = length } };
     int64_t result = loop->sys->sendv(sock->handle, iov, 2, 1);
     uint32_t sent = result > 0 ? (uint32_t)result : 0;
     loop->stats.bytes_out += sent;
