@@ -78,8 +78,8 @@ static inline bool may_write(const p2p_socket_t *sock, uint32_t length) {
 }
 
 /*
- * What the system does not take is queued; an error is left for when that is written. The room for it is there before
- * anything is written, since half a message can't be taken back.
+ * What the system does not take is queued. The room for it is there before anything is written, since half a message
+ * can't be taken back. An error ends output as one of a later write does: the system would not tell of it again.
  */
 static int write_or_queue(p2p_socket_t *sock, const void *data, uint32_t length) {
     p2p_event_loop_t *loop = sock->loop;
@@ -104,6 +104,8 @@ static int write_or_queue(p2p_socket_t *sock, const void *data, uint32_t length)
     memcpy(chunk->bytes + header_left, (const uint8_t *)data + payload_sent, length - payload_sent);
     chunk->tail = size - sent;
     sock->out.queued += size - sent;
+    int error = result < 0 ? loop->sys->translate_error((int)-result) : P2P_OK;
+    if (error != P2P_OK && error != P2P_ERR_WOULD_BLOCK) p2pi_output_fail(sock, error);
     return P2P_OK;
 }
 

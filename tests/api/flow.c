@@ -172,6 +172,37 @@ static void the_same_message_to_many_stops_at_high_water_for_each(void **state) 
     p2p_event_loop_free(r.loop);
 }
 
+/* ---- long messages, written at once ---- */
+
+static p2p_socket_t *forward_to;
+
+static void forward_long(probe *p, char what) {
+    static const uint8_t data[20 * KIB];
+    (void)p;
+    if (what == 'm') assert_int_equal(p2p_message_send_data(forward_to, data, sizeof data), 0);
+}
+
+/* The system tells of it once, and here the write is told: who is received from next must not look like a clean end. */
+static void a_reset_that_a_long_message_runs_into_is_no_clean_end(void **state) {
+    (void)state;
+    probe from = { .hook = forward_long }, to = { 0 };
+    p2p_event_loop_t *loop = loop_create(NULL);
+    probe_open(&from, loop, &probe_by_message);
+    probe_open(&to, loop, &probe_by_message);
+    loop_settle(loop);
+    forward_to = to.sock;
+    assert_true(raw_send_text(from.fd, "x"));
+    raw_reset(to.fd);
+    to.fd = P2P_INVALID_HANDLE;
+    for (int i = 0; i < 1000 && to.errors + to.reads == 0; i++) assert_true(p2p_event_loop_run_once(loop, 1) >= 0);
+    assert_int_equal(to.ends, 0);
+    assert_int_equal(to.errors, 1);
+    assert_int_equal(to.error, P2P_ERR_RESET);
+    probe_close(&from);
+    probe_close(&to);
+    p2p_event_loop_free(loop);
+}
+
 /* ---- the marks ---- */
 
 static void at_high_water_a_send_is_refused_and_nothing_is_half_queued(void **state) {
@@ -558,6 +589,7 @@ int main(int argc, char **argv) {
         CASE(who_is_sent_to_by_turns_and_together_gets_all_in_order),
         CASE(a_short_message_for_many_takes_no_memory_for_each),
         CASE(the_same_message_to_many_stops_at_high_water_for_each),
+        CASE(a_reset_that_a_long_message_runs_into_is_no_clean_end),
         CASE(at_high_water_a_send_is_refused_and_nothing_is_half_queued),
         CASE(below_low_water_on_write_runs_once),
         CASE(without_a_refusal_on_write_stays_silent),
