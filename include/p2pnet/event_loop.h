@@ -109,7 +109,7 @@ typedef struct p2p_event_loop_options {
     uint32_t low_water;        /**< bytes below which on_write runs again; default high_water / 4, at most high_water */
 
     uint32_t max_events;          /**< events taken in one wait; default 512, and after a full wait twice as
-                                       many, up to 4096 */
+                                       many, up to 4096 (not epoll, kqueue, afd) */
     uint32_t read_budget;         /**< bytes read from one socket in a turn; default 320 KiB */
     uint32_t message_budget;      /**< messages delivered by on_message to one socket in a turn; default 1024 */
     uint32_t accept_budget;       /**< connections one listener accepts in a turn; default 64 */

@@ -42,8 +42,8 @@ P2P_API p2p_message_t *p2p_message_create(const void *data, uint32_t length);
  * Send a message. It stays yours, and may be sent to any number of sockets and freed at once.
  *
  * In a loop this never blocks: it queues, and all that a socket was given in a turn leaves in one
- * gathered write. From 1 KiB up the bytes are stored once, however many sockets they go to: don't change them
- * afterwards.
+ * gathered write (but see p2p_message_send_data). From 1 KiB up the bytes are stored once, however
+ * many sockets they go to: don't change them afterwards.
  * Outside a loop a blocking socket returns when the system has taken all of it; a non-blocking
  * one keeps what the system did not take and writes that before the next message.
  *
