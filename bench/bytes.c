@@ -31,38 +31,38 @@ static size_t part_size(bench_frames *frames) {
     return size;
 }
 
-bench_span bench_frames_room(bench_frames *frames) {
+bench_piece bench_frames_room(bench_frames *frames) {
     if (frames->have >= HEADER) {
         size_t missing = part_size(frames) - frames->have;
-        if (missing >= sizeof shared) return (bench_span){ frames->part + frames->have, missing };
+        if (missing >= sizeof shared) return (bench_piece){ frames->part + frames->have, missing };
     }
-    return (bench_span){ shared, sizeof shared };
+    return (bench_piece){ shared, sizeof shared };
 }
 
-static bench_span take(bench_span *input, size_t size) {
-    bench_span taken = { input->data, size };
+static bench_piece take(bench_piece *input, size_t size) {
+    bench_piece taken = { input->data, size };
     input->data += size;
     input->size -= size;
     return taken;
 }
 
-bench_span bench_frames_next(bench_frames *frames, bench_span *input) {
+bench_piece bench_frames_next(bench_frames *frames, bench_piece *input) {
     if (frames->have == 0 && input->size >= HEADER) {
         size_t size = frame_size(input->data);
         if (size <= input->size) return take(input, size);
     }
     while (input->size > 0) {
         size_t missing = part_size(frames) - frames->have;
-        bench_span more = take(input, missing < input->size ? missing : input->size);
+        bench_piece more = take(input, missing < input->size ? missing : input->size);
         uint8_t *to = frames->part + frames->have;
         if (more.data != to) memcpy(to, more.data, more.size);
         frames->have += more.size;
         if (frames->have >= HEADER && frames->have == frame_size(frames->part)) {
             frames->have = 0;
-            return (bench_span){ frames->part, frame_size(frames->part) };
+            return (bench_piece){ frames->part, frame_size(frames->part) };
         }
     }
-    return (bench_span){ NULL, 0 };
+    return (bench_piece){ NULL, 0 };
 }
 
 void bench_frames_free(bench_frames *frames) {
@@ -87,8 +87,8 @@ void bench_bytes_add(bench_bytes *bytes, const uint8_t *data, size_t size) {
     bytes->end += size;
 }
 
-bench_span bench_bytes_all(const bench_bytes *bytes) {
-    return (bench_span){ bytes->data + bytes->begin, bytes->end - bytes->begin };
+bench_piece bench_bytes_all(const bench_bytes *bytes) {
+    return (bench_piece){ bytes->data + bytes->begin, bytes->end - bytes->begin };
 }
 
 void bench_bytes_drop(bench_bytes *bytes, size_t size) {

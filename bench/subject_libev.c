@@ -54,7 +54,7 @@ static void end(connection *c) {
 }
 
 /* An error is left to the reading side, which gets it too. */
-static void send_to(connection *c, bench_span bytes) {
+static void send_to(connection *c, bench_piece bytes) {
     size_t done = 0;
     if (!ev_is_active(&c->write)) {
         ssize_t n = send(c->read.fd, bytes.data, bytes.size, MSG_NOSIGNAL);
@@ -70,7 +70,7 @@ static void send_to(connection *c, bench_span bytes) {
 static void on_writable(struct ev_loop *loop, ev_io *io, int events) {
     (void)events;
     connection *c = io->data;
-    bench_span bytes = bench_bytes_all(&c->waiting);
+    bench_piece bytes = bench_bytes_all(&c->waiting);
     ssize_t n = send(io->fd, bytes.data, bytes.size, MSG_NOSIGNAL);
     if (n < 0) {
         if (errno != EAGAIN) end(c);
@@ -82,7 +82,7 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int events) {
     ev_io_start(loop, &c->read);
 }
 
-static void deliver(server *s, connection *from, bench_span bytes) {
+static void deliver(server *s, connection *from, bench_piece bytes) {
     connection *c;
     if (!s->to_all) {
         send_to(from, bytes);
@@ -94,13 +94,13 @@ static void deliver(server *s, connection *from, bench_span bytes) {
 static void on_readable(struct ev_loop *loop, ev_io *io, int events) {
     (void)loop, (void)events;
     connection *c = io->data;
-    bench_span room = bench_frames_room(&c->frames), frame;
+    bench_piece room = bench_frames_room(&c->frames), frame;
     ssize_t n = recv(io->fd, room.data, room.size, 0);
     if (n <= 0) {
         if (n == 0 || errno != EAGAIN) end(c);
         return;
     }
-    bench_span input = { room.data, (size_t)n };
+    bench_piece input = { room.data, (size_t)n };
     while ((frame = bench_frames_next(&c->frames, &input)).size > 0) deliver(c->server, c, frame);
 }
 

@@ -84,7 +84,7 @@ static void on_written(uv_write_t *write, int status) {
 }
 
 /* What has to wait is copied once for all, to `shared`. An error is left to the reading side, which gets it too. */
-static void send_to(connection *c, bench_span bytes, block **shared) {
+static void send_to(connection *c, bench_piece bytes, block **shared) {
     uv_buf_t buffer = uv_buf_init((char *)bytes.data, (unsigned)bytes.size);
     int written = uv_try_write((uv_stream_t *)&c->tcp, &buffer, 1);
     if (written == (int)bytes.size || (written < 0 && written != UV_EAGAIN)) return;
@@ -102,7 +102,7 @@ static void send_to(connection *c, bench_span bytes, block **shared) {
     check(uv_write(&r->write, (uv_stream_t *)&c->tcp, &buffer, 1, on_written), "uv_write");
 }
 
-static void deliver(server *s, connection *from, bench_span bytes) {
+static void deliver(server *s, connection *from, bench_piece bytes) {
     block *shared = NULL;
     connection *c;
     if (!s->to_all) {
@@ -115,7 +115,7 @@ static void deliver(server *s, connection *from, bench_span bytes) {
 
 static void deliver_gathered(server *s, connection *from) {
     if (s->gathered.end == 0) return;
-    bench_span bytes = bench_bytes_all(&s->gathered);
+    bench_piece bytes = bench_bytes_all(&s->gathered);
     deliver(s, from, bytes);
     bench_bytes_drop(&s->gathered, bytes.size);
 }
@@ -129,7 +129,7 @@ static void on_turn_end(uv_check_t *check) {
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     (void)suggested;
     connection *c = handle->data;
-    bench_span room = bench_frames_room(&c->frames);
+    bench_piece room = bench_frames_room(&c->frames);
     *buffer = uv_buf_init((char *)room.data, (unsigned)room.size);
 }
 
@@ -140,7 +140,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
         end(c);
         return;
     }
-    bench_span input = { (uint8_t *)buffer->base, (size_t)length }, frame;
+    bench_piece input = { (uint8_t *)buffer->base, (size_t)length }, frame;
     while ((frame = bench_frames_next(&c->frames, &input)).size > 0) {
         if (s->gathers) {
             bench_bytes_add(&s->gathered, frame.data, frame.size);

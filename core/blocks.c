@@ -13,6 +13,21 @@ static size_t class_of(size_t size) {
     return class;
 }
 
+/* Free blocks that are kept, longest first, until these were `size` bytes: a new one takes their place. */
+static void make_room(p2pi_blocks *blocks, size_t size) {
+    size_t class = P2PI_BLOCK_CLASSES, held = blocks->held;
+    while (class > 0 && held - blocks->held < size) {
+        p2pi_spare *spare = blocks->spare[class - 1];
+        if (spare == NULL) {
+            class--;
+            continue;
+        }
+        blocks->spare[class - 1] = spare->next;
+        blocks->held -= spare->size;
+        p2pi_free(spare);
+    }
+}
+
 void *p2pi_block_take(p2pi_blocks *blocks, size_t *size) {
     size_t first = class_of(*size);
     for (size_t class = first; blocks != NULL && class <= first + 1 && class < P2PI_BLOCK_CLASSES; class++) {
@@ -23,6 +38,7 @@ void *p2pi_block_take(p2pi_blocks *blocks, size_t *size) {
         *size = spare->size;
         return spare;
     }
+    if (blocks != NULL) make_room(blocks, *size);
     return p2pi_alloc(*size);
 }
 

@@ -1,7 +1,7 @@
 /*
  * Blocks of memory that a loop keeps for the next inbox or long chunk: messages in a steady flow ask the allocator for
  * nothing. An allocator that gives long blocks back to the system at once costs more than the message: its pages are
- * mapped and cleared anew each time.
+ * mapped and cleared anew each time. Blocks in use and blocks kept are together no more than were in use at one time.
  */
 #ifndef P2PI_BLOCKS_H
 #define P2PI_BLOCKS_H

@@ -4,8 +4,6 @@
  */
 #include "receive.h"
 
-#define IN_PLACE_MIN 16384u /* a shorter rest of a message comes with what follows it */
-
 void p2pi_connection_set_limit(p2p_socket_t *sock) {
     if (sock->own_limit) return;
     sock->message_limit = sock->loop != NULL ? sock->loop->options.max_message_size : P2P_DEFAULT_MAX_MESSAGE_SIZE;
@@ -248,15 +246,7 @@ static inline bool usual(const p2p_socket_t *sock) {
 }
 
 uint8_t *p2pi_connection_place(p2p_socket_t *sock, uint32_t at_most, uint32_t *room) {
-    p2pi_inbox *inbox = sock->in.inbox;
-    if (inbox == NULL || inbox->lent || !usual(sock)) return NULL;
-    uint32_t length;
-    size_t missing = 0;
-    p2pi_frame_status status = p2pi_frame_inspect(inbox->data + inbox->head, p2pi_inbox_length(sock),
-                                                  sock->message_limit, &length, &missing);
-    if (status != P2PI_FRAME_PARTIAL || missing < IN_PLACE_MIN || missing > inbox->capacity - inbox->tail) return NULL;
-    *room = missing < at_most ? (uint32_t)missing : at_most;
-    return inbox->data + inbox->tail;
+    return usual(sock) ? p2pi_inbox_place(sock, at_most, room) : NULL;
 }
 
 void p2pi_connection_received_in_place(p2p_event_loop_t *loop, p2p_socket_t *sock, size_t length) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FIRST_CAPACITY 512u
+#define PLACE_MIN 16384u /* a shorter rest of a message comes with what follows it */
 
 static p2pi_blocks *blocks_of(const p2p_socket_t *sock) {
     return sock->loop == NULL ? NULL : &sock->loop->chunks.blocks;
@@ -120,4 +121,16 @@ uint8_t *p2pi_inbox_room(p2p_socket_t *sock, size_t wanted, size_t *available) {
     if (reserve(sock, wanted, 0) < 0) return NULL;
     *available = wanted;
     return sock->in.inbox->data + sock->in.inbox->tail;
+}
+
+uint8_t *p2pi_inbox_place(p2p_socket_t *sock, uint32_t at_most, uint32_t *room) {
+    p2pi_inbox *inbox = sock->in.inbox;
+    if (inbox == NULL || inbox->lent) return NULL;
+    uint32_t length;
+    size_t missing = 0;
+    p2pi_frame_status status = p2pi_frame_inspect(inbox->data + inbox->head, p2pi_inbox_length(sock),
+                                                  sock->message_limit, &length, &missing);
+    if (status != P2PI_FRAME_PARTIAL || missing < PLACE_MIN || missing > inbox->capacity - inbox->tail) return NULL;
+    *room = missing < at_most ? (uint32_t)missing : at_most;
+    return inbox->data + inbox->tail;
 }

@@ -270,6 +270,8 @@ p2p_message_t *p2pi_connection_take(p2p_socket_t *sock);
 /* inbox.c */
 int p2pi_inbox_append(p2p_socket_t *sock, const uint8_t *data, size_t length);
 uint8_t *p2pi_inbox_room(p2p_socket_t *sock, size_t wanted, size_t *available);
+/* Where the rest of a long message goes, a part of which is there, and how much of it. NULL: there is none. */
+uint8_t *p2pi_inbox_place(p2p_socket_t *sock, uint32_t at_most, uint32_t *room);
 static inline size_t p2pi_inbox_length(const p2p_socket_t *sock) {
     return sock->in.inbox == NULL ? 0 : sock->in.inbox->tail - sock->in.inbox->head;
 }

@@ -16,8 +16,7 @@ enum { HIGH_WATER = 256 * 1024, MESSAGE_MAX = 1024 * 1024 }; /* the defaults */
 enum {
     BOUND = HIGH_WATER + MESSAGE_MAX,
     QUEUE_BOUND = BOUND + 2048,
-    KEPT = 2 * 64 * 1024, /* blocks of messages of 60,000 bytes that were in use before */
-    MEMORY_BOUND = QUEUE_BOUND + 64 * 1024 + KEPT
+    MEMORY_BOUND = QUEUE_BOUND + 64 * 1024
 };
 
 static const uint8_t payload[MESSAGE_MAX];

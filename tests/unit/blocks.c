@@ -45,6 +45,25 @@ static void what_is_kept_is_bounded(void **state) {
     assert_int_equal(memory_in_use(), 0);
 }
 
+/* Of many sizes, one after the other: what is kept of the earlier ones makes room for the later ones. */
+static void used_and_kept_together_are_no_more_than_were_used_at_a_time(void **state) {
+    (void)state;
+    p2pi_blocks blocks = { 0 };
+    for (size_t size = 1000; size <= 200000; size += 3000) {
+        size_t first = size, second = size;
+        void *a = p2pi_block_take(&blocks, &first), *b = p2pi_block_take(&blocks, &second);
+        assert_in_range(memory_in_use(), first + second, 2 * size + size / 2);
+        p2pi_block_give(&blocks, a, first);
+        p2pi_block_give(&blocks, b, second);
+    }
+    for (size_t size = 199000; size > 3000; size -= 3000) {
+        size_t small = size;
+        p2pi_block_give(&blocks, p2pi_block_take(&blocks, &small), small);
+        assert_in_range(memory_in_use(), 1, 2 * 200000 + 200000 / 2);
+    }
+    p2pi_blocks_fini(&blocks);
+}
+
 static void a_block_beyond_all_classes_is_not_kept(void **state) {
     (void)state;
     p2pi_blocks blocks = { 0 };
@@ -69,6 +88,7 @@ int main(int argc, char **argv) {
         CASE(a_block_given_back_is_the_next_one_taken),
         CASE(a_block_is_never_shorter_nor_much_longer_than_asked_for),
         CASE(what_is_kept_is_bounded),
+        CASE(used_and_kept_together_are_no_more_than_were_used_at_a_time),
         CASE(a_block_beyond_all_classes_is_not_kept),
         CASE(without_memory_there_is_none),
     };
