@@ -13,10 +13,10 @@ static size_t class_of(size_t size) {
     return class;
 }
 
-/* Free blocks that are kept, longest first, until these were `size` bytes: a new one takes their place. */
+/* A new block takes the place of kept ones: free those, longest first, until they were `size` bytes or few are left. */
 static void make_room(p2pi_blocks *blocks, size_t size) {
     size_t class = P2PI_BLOCK_CLASSES, held = blocks->held;
-    while (class > 0 && held - blocks->held < size) {
+    while (class > 0 && held - blocks->held < size && blocks->held > P2PI_SPARE_FEW) {
         p2pi_spare *spare = blocks->spare[class - 1];
         if (spare == NULL) {
             class--;

@@ -1,7 +1,8 @@
 /*
  * Blocks of memory that a loop keeps for the next inbox or long chunk: messages in a steady flow ask the allocator for
  * nothing. An allocator that gives long blocks back to the system at once costs more than the message: its pages are
- * mapped and cleared anew each time. Blocks in use and blocks kept are together no more than were in use at one time.
+ * mapped and cleared anew each time. Blocks in use and blocks kept are together no more than were in use at one time,
+ * but for a few short ones: messages of several lengths would otherwise take each other's place.
  */
 #ifndef P2PI_BLOCKS_H
 #define P2PI_BLOCKS_H
@@ -11,6 +12,7 @@
 typedef struct p2pi_spare p2pi_spare;
 
 #define P2PI_BLOCK_CLASSES 24u       /* class N: of 2^N bytes and more; longer blocks are not kept */
+#define P2PI_SPARE_FEW (32u << 10)   /* these make no room for others */
 #define P2PI_SPARE_BYTES (16u << 20) /* a loop keeps at most this much */
 
 typedef struct p2pi_blocks {
